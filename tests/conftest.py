@@ -1,0 +1,36 @@
+"""What the tests share: real data where it lies beside the checkout, and lopsided volumes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real volumes that is not part of the project."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("needs the real data in ../shared/data")
+    return path
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20231106)
+
+
+@pytest.fixture
+def oblique_affine() -> NDArray[np.float64]:
+    """Spacing (0.8, 1.0, 3.0) along (z, y, x), turned about two axes, away from the origin."""
+    a, b = np.deg2rad(16.5), np.deg2rad(-7.0)
+    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]]) @ np.array(
+        [[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]]
+    )
+    affine = np.eye(4)
+    affine[:3, :3] = turn[:, ::-1] * np.array([0.8, 1.0, 3.0])
+    affine[:3, 3] = (-12.5, 40.25, 7.0)
+    return affine

@@ -1,0 +1,13 @@
+"""What a command gives back."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The result for ``--json`` (no NaN: undefined is None), the same for people, and the exit code."""
+
+    data: dict[str, Any]
+    text: str = ""
+    exit_code: int = 0

@@ -1,0 +1,1 @@
+"""Rooms' own settings composed into one tree, and the strict YAML reader."""

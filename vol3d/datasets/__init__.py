@@ -1,0 +1,1 @@
+"""What there is to learn from: cases, layouts, splits, the plan."""

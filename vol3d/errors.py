@@ -1,0 +1,56 @@
+"""What can go wrong, as sentences with an exit code.
+
+Every error a user can cause is a child of Vol3dError. Its message says what was expected, what
+came, which file, and what to do; commands print that message alone and exit with ``exit_code``.
+Anything else that escapes is a bug in vol3d (exit code 1).
+"""
+
+from typing import ClassVar
+
+
+class Vol3dError(Exception):
+    """A problem that can be said in one sentence."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(Vol3dError):
+    """The command, the config or the environment is wrong; nothing was read or written."""
+
+    exit_code = 2
+
+
+class InputError(Vol3dError):
+    """A file holds something else than it must."""
+
+    exit_code = 3
+
+
+class PartlyDoneError(Vol3dError):
+    """Some volumes of a batch failed; the others are done."""
+
+    exit_code = 4
+
+
+class ResourceError(Vol3dError):
+    """Memory or disk ran out."""
+
+    exit_code = 5
+
+
+class CheckpointError(Vol3dError):
+    """A run folder or checkpoint is not ours, damaged, or does not fit."""
+
+    exit_code = 6
+
+
+class DivergedError(Vol3dError):
+    """Training left the finite numbers."""
+
+    exit_code = 7
+
+
+class StoppedError(Vol3dError):
+    """A signal asked to stop; the state was saved first."""
+
+    exit_code = 130

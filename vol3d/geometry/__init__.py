@@ -1,0 +1,1 @@
+"""WHERE things are: affines, boxes, window grids and blending curves. NumPy only."""

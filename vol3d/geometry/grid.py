@@ -1,0 +1,40 @@
+"""Where windows and slabs start, decided once from the whole volume's shape."""
+
+from collections.abc import Iterator
+
+from vol3d.geometry.box import Box
+from vol3d.shapes import Index3, Shape3
+
+
+def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
+    """First voxels of the windows along one axis: a fixed stride, the last window moved back to the edge.
+
+    size, window are voxels (size >= window), overlap is the fraction that neighbours share, in [0, 1).
+    The same grid as MONAI's sliding_window_inference.
+
+    Raises:
+        ValueError: the window is larger than the axis, or overlap is out of range.
+    """
+    if not 0.0 <= overlap < 1.0:
+        raise ValueError(f"overlap must be in [0, 1), got {overlap}")
+    if not 1 <= window <= size:
+        raise ValueError(f"a window of {window} voxels does not fit an axis of {size}")
+    stride = max(1, int(window * (1.0 - overlap)))
+    starts = range(0, size - window + stride, stride)
+    return tuple(min(start, size - window) for start in starts)
+
+
+def padded_shape(shape: Shape3, window: Shape3) -> tuple[Shape3, Index3]:
+    """The volume grown to at least one window, and how many of the added voxels lie before it.
+
+    MONAI's rule: half of the missing voxels (rounded down) before, the rest behind.
+    """
+    missing = [max(0, w - n) for n, w in zip(shape, window, strict=True)]
+    full = Shape3(*(n + m for n, m in zip(shape, missing, strict=True)))
+    return full, Index3(*(m // 2 for m in missing))
+
+
+def slabs(shape: Shape3, depth: int) -> Iterator[Box]:
+    """The volume cut along z into boxes of at most depth planes, in order."""
+    for z in range(0, shape.z, depth):
+        yield Box(Index3(z, 0, 0), Index3(min(z + depth, shape.z), shape.y, shape.x))

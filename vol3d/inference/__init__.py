@@ -1,0 +1,1 @@
+"""Windows, blending, mirrors: from a source to probability slabs."""

@@ -1,0 +1,1 @@
+"""Foreground-weighted cubes and their augmentation."""

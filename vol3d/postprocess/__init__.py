@@ -1,0 +1,1 @@
+"""Named steps that turn probabilities into masks and mend them."""

@@ -1,0 +1,1 @@
+"""Orient, normalise, crop and resample: views of a source, on torch."""

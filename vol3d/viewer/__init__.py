@@ -1,0 +1,1 @@
+"""Error maps, figures and the interactive window."""

@@ -1,0 +1,84 @@
+"""The label schema: which integers of a label volume mean what.
+
+A schema is an ordered list of regions, each a set of label values. Regions that share no value are
+classes (softmax with a background channel); regions that overlap (liver contains lesion), or a
+single region, are answered one by one (sigmoid). There is one encoding and one decoding.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_LABEL = 255
+
+
+@dataclass(frozen=True)
+class Region:
+    """A named set of label values. A decoded mask holds the first of them."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LabelSchema:
+    """Ordered regions, outer before inner, and the value that is to be ignored in training, if any."""
+
+    regions: tuple[Region, ...]
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        values = [v for region in self.regions for v in region.values]
+        if not self.regions or any(not region.values for region in self.regions):
+            raise ValueError("a label schema needs at least one region, and each region a value")
+        if any(not 1 <= v <= MAX_LABEL for v in values):
+            raise ValueError(f"label values must be 1 to {MAX_LABEL}, got {sorted(set(values))}")
+        if self.ignore is not None and (self.ignore in values or not 1 <= self.ignore <= MAX_LABEL):
+            raise ValueError(f"the ignore value {self.ignore} must be 1 to {MAX_LABEL} and in no region")
+        names = [region.name for region in self.regions]
+        if len(set(names)) != len(names):
+            raise ValueError(f"region names must differ, got {names}")
+
+    @property
+    def activation(self) -> Literal["softmax", "sigmoid"]:
+        """How logits become probabilities."""
+        values = [v for region in self.regions for v in region.values]
+        return "sigmoid" if len(self.regions) == 1 or len(set(values)) < len(values) else "softmax"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the logits: a background channel comes first under softmax."""
+        return len(self.regions) + (self.activation == "softmax")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The regions' names in order: the foreground channels."""
+        return tuple(region.name for region in self.regions)
+
+    def encoding(self) -> NDArray[np.bool_]:
+        """The table (channels, 256) that turns label values into targets: ``encoding()[:, labels]``.
+
+        Values in no region are background; the ignore value belongs to no channel.
+        """
+        table = np.zeros((len(self.regions), MAX_LABEL + 1), dtype=bool)
+        for row, region in enumerate(self.regions):
+            table[row, list(region.values)] = True
+        if self.activation == "softmax":
+            background = ~table.any(axis=0, keepdims=True)
+            if self.ignore is not None:
+                background[0, self.ignore] = False
+            table = np.concatenate([background, table])
+        return table
+
+    def decode(self, masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """Label values (Z, Y, X) from one mask per region, (regions, Z, Y, X): inner regions win."""
+        labels = np.zeros(masks.shape[1:], dtype=np.uint8)
+        for mask, region in zip(masks, self.regions, strict=True):
+            labels[mask] = region.values[0]
+        return labels
+
+    def masks(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """One mask per region, (regions, Z, Y, X), from label values (Z, Y, X) in 0 to 255."""
+        return self.encoding()[-len(self.regions) :, labels]

@@ -1,0 +1,104 @@
+"""Where voxels come from and where they go.
+
+Everything large is a VolumeSource or a VolumeSink. Orientation, cropping, normalisation and
+resampling are views: sources over a source, with one law, bit for bit:
+``view.read(box) == view.read(whole)[box]``.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.geometry.affine import Affine
+from vol3d.geometry.box import Box
+from vol3d.shapes import Shape3, shape3
+
+Access = Literal["random", "sequential"]
+
+
+class VolumeSource(Protocol):
+    """A volume that is read box by box.
+
+    access is "sequential" where reading out of z order is slow (a compressed stream).
+    header is what the file's format keeps beside the voxels; only that format's sink looks at it.
+    """
+
+    @property
+    def shape(self) -> Shape3: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def affine(self) -> Affine: ...
+    @property
+    def access(self) -> Access: ...
+    @property
+    def header(self) -> object: ...
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's voxels as a (C, Z, Y, X) array that the caller may keep but not write to.
+
+        The box lies inside the volume.
+        """
+        ...
+
+
+class VolumeSink(Protocol):
+    """A volume that is written box by box and appears under its name only on commit.
+
+    Boxes may come in any order and are written once each. Until commit the target keeps its old
+    content; after an abort nothing of the new one is left.
+    """
+
+    def write(self, box: Box, voxels: NDArray[Any]) -> None:
+        """Store a (C, Z, Y, X) array at the box."""
+        ...
+
+    def commit(self) -> None:
+        """Finish the file and put it under its name in one step."""
+        ...
+
+    def abort(self) -> None:
+        """Forget what was written."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """A (C, Z, Y, X) array in memory as a source."""
+
+    array: NDArray[Any]
+    affine: Affine
+    header: object = None
+    access: Access = "random"
+
+    def __post_init__(self) -> None:
+        if self.array.ndim != 4:
+            raise ValueError(f"expected a (C, Z, Y, X) array, got shape {self.array.shape}")
+
+    @property
+    def shape(self) -> Shape3:
+        """Voxels along z, y, x."""
+        return shape3(self.array.shape)
+
+    @property
+    def channels(self) -> int:
+        """Length of the first axis."""
+        return int(self.array.shape[0])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The stored type."""
+        return self.array.dtype
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's part of the array, without a copy."""
+        return self.array[(slice(None), *box.slices)]
+
+
+def read_all(source: VolumeSource) -> NDArray[Any]:
+    """The whole volume, (C, Z, Y, X)."""
+    return source.read(Box.whole(source.shape))
