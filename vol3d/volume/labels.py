@@ -62,7 +62,7 @@ class LabelSchema:
 
         Values in no region are background; the ignore value belongs to no channel.
         """
-        table = np.zeros((len(self.regions), MAX_LABEL + 1), dtype=bool)
+        table: NDArray[np.bool_] = np.zeros((len(self.regions), MAX_LABEL + 1), dtype=np.bool_)
         for row, region in enumerate(self.regions):
             table[row, list(region.values)] = True
         if self.activation == "softmax":
