@@ -66,10 +66,10 @@ class LabelSchema:
         for row, region in enumerate(self.regions):
             table[row, list(region.values)] = True
         if self.activation == "softmax":
-            background = ~table.any(axis=0, keepdims=True)
+            background = ~table.any(axis=0)
             if self.ignore is not None:
-                background[0, self.ignore] = False
-            table = np.concatenate([background, table])
+                background[self.ignore] = False
+            table = np.stack([background, *table])
         return table
 
     def decode(self, masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
