@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from vol3d.regions.components import Components, Connectivity, Labeller, component_boxes, component_sizes, keep, label
+
+MASKS = arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, max_side=7))
+CONNECTIVITIES = st.sampled_from((6, 18, 26))
+LABELLERS: tuple[Labeller, ...] = ("cc3d", "scipy")
+
+
+def canonical(components: Components) -> np.ndarray:
+    """Labels renumbered by first appearance: equal for equal partitions."""
+    values, first = np.unique(components.labels, return_index=True)
+    order = np.argsort(first[values > 0])
+    table = np.zeros(components.count + 1, dtype=np.int64)
+    table[values[values > 0][order]] = np.arange(1, components.count + 1)
+    return table[components.labels]
+
+
+@given(mask=MASKS, connectivity=CONNECTIVITIES)
+def test_both_labellers_give_the_same_partition_and_types(mask: np.ndarray, connectivity: Connectivity) -> None:
+    one, other = (label(mask, connectivity=connectivity, labeller=name) for name in LABELLERS)
+    assert one.labels.dtype == other.labels.dtype == np.int32
+    assert one.count == other.count
+    np.testing.assert_array_equal(canonical(one), canonical(other))
+    np.testing.assert_array_equal(one.labels > 0, mask)
+
+
+@given(mask=MASKS, data=st.data())
+def test_keep_takes_the_sizes_it_says(mask: np.ndarray, data: st.DataObject) -> None:
+    found = label(mask)
+    sizes = component_sizes(found)
+    assert sizes.shape == (found.count + 1,)
+    assert sizes[0] == 0
+    assert sizes.sum() == mask.sum()
+    kept = data.draw(arrays(np.bool_, found.count + 1))
+    before = kept.copy()
+    assert keep(found, kept).sum() == sizes[kept].sum()
+    np.testing.assert_array_equal(kept, before)
+
+
+@given(mask=MASKS)
+def test_boxes_are_tight(mask: np.ndarray) -> None:
+    found = label(mask)
+    boxes = component_boxes(found)
+    assert len(boxes) == found.count
+    for number, box in enumerate(boxes, start=1):
+        inside = found.labels[box.slices] == number
+        assert inside.sum() == (found.labels == number).sum()
+        assert all(inside.take(end, axis=axis).any() for axis in range(3) for end in (0, -1))
+
+
+@pytest.mark.parametrize(("connectivity", "count"), [(6, 3), (18, 2), (26, 1)])
+def test_connectivity_means_faces_edges_corners(connectivity: Connectivity, count: int) -> None:
+    mask = np.zeros((4, 5, 6), dtype=np.bool_)
+    mask[0, 0, 0] = mask[0, 1, 1] = mask[1, 2, 2] = True  # an edge neighbour, then a corner neighbour
+    for labeller in LABELLERS:
+        assert label(mask, connectivity=connectivity, labeller=labeller).count == count
+
+
+@pytest.mark.parametrize("labeller", LABELLERS)
+def test_an_empty_mask_and_a_strided_one(labeller: Labeller) -> None:
+    empty = label(np.zeros((3, 4, 5), dtype=np.bool_), labeller=labeller)
+    assert (empty.count, empty.labels.any(), component_boxes(empty)) == (0, False, [])
+    assert component_sizes(empty).tolist() == [0]
+    assert label(np.ones((8, 6, 4), dtype=np.bool_)[::2, 1:, ::-1], labeller=labeller).count == 1
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="bool mask, got uint8"):
+        label(np.zeros((3, 4, 5), dtype=np.uint8))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="6, 18 or 26, got 8"):
+        label(np.zeros((3, 4, 5), dtype=np.bool_), connectivity=8)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="expected 1 entries"):
+        keep(label(np.zeros((3, 4, 5), dtype=np.bool_)), np.ones(3, dtype=np.bool_))

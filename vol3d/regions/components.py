@@ -1,0 +1,98 @@
+"""Connected components of a mask, with the same types whatever the data.
+
+cc3d labels where it is installed; SciPy stands in. Both number the components 1, 2, ... in an
+order of their own: only the partition is promised.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from vol3d.geometry.box import Box
+from vol3d.shapes import Index3
+
+Connectivity = Literal[6, 18, 26]
+"""How many neighbours a voxel has: those that share a face, also an edge, also a corner."""
+
+Labeller = Literal["cc3d", "scipy"]
+
+VOXELS_AT_ONCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Components:
+    """labels is (Z, Y, X) int32: 0 is background, components are 1 to count."""
+
+    labels: NDArray[np.int32]
+    count: int
+
+
+def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller: Labeller | None = None) -> Components:
+    """The components of a (Z, Y, X) mask. labeller None takes cc3d where it is installed, else SciPy.
+
+    Raises:
+        ValueError: the mask is not a three-dimensional bool array, or connectivity is not 6, 18 or 26.
+    """
+    if mask.ndim != 3 or mask.dtype != np.bool_:
+        raise ValueError(f"expected a (Z, Y, X) bool mask, got {mask.dtype} of shape {mask.shape}")
+    if connectivity not in (6, 18, 26):
+        raise ValueError(f"connectivity must be 6, 18 or 26, got {connectivity}")
+    if (labeller or _installed()) == "scipy":
+        structure = ndimage.generate_binary_structure(3, (6, 18, 26).index(connectivity) + 1)
+        labels, count = ndimage.label(mask, structure, output=np.int32)
+    else:
+        import cc3d
+
+        # uint32 is the widest type that cc3d and int32 share: fewer than 2^31 components fit both.
+        labels, count = cc3d.connected_components(
+            np.ascontiguousarray(mask),
+            connectivity=connectivity,
+            out_dtype=np.uint32,
+            binary_image=True,
+            return_N=True,
+        )
+    return Components(labels.view(np.int32), int(count))
+
+
+def component_sizes(components: Components) -> NDArray[np.int64]:
+    """Voxels of each component: (count + 1,), indexed by label. The background's entry is 0."""
+    sizes = np.zeros(components.count + 1, dtype=np.int64)
+    flat = components.labels.reshape(-1)
+    # In pieces, because bincount widens what it counts to int64; large enough that the tables do not dominate.
+    step = max(VOXELS_AT_ONCE, components.count)
+    for start in range(0, flat.size, step):
+        sizes += np.bincount(flat[start : start + step], minlength=components.count + 1)
+    sizes[0] = 0
+    return sizes
+
+
+def component_boxes(components: Components) -> list[Box]:
+    """The smallest box around each component, components 1 to count in order."""
+    found = ndimage.find_objects(components.labels, max_label=components.count)
+    return [Box(Index3(*(s.start for s in box)), Index3(*(s.stop for s in box))) for box in found]
+
+
+def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask (Z, Y, X) of the components whose entry in kept (count + 1,) is true; never background.
+
+    Raises:
+        ValueError: kept has not one entry for the background and one for each component.
+    """
+    if kept.shape != (components.count + 1,):
+        raise ValueError(f"expected {components.count + 1} entries (background first), got shape {kept.shape}")
+    table = kept.astype(np.bool_)
+    table[0] = False
+    return table[components.labels]
+
+
+@lru_cache(maxsize=1)
+def _installed() -> Labeller:
+    try:
+        import cc3d  # noqa: F401
+    except ModuleNotFoundError:
+        return "scipy"
+    return "cc3d"

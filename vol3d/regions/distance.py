@@ -1,0 +1,90 @@
+"""Euclidean distances in millimetres between voxel centres, and masks grown and shrunk by them.
+
+The volume's edge is no border: a mask is neither taken to end nor to go on there.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from vol3d.geometry.box import Box
+from vol3d.shapes import Shape3, Spacing
+
+# A part of a voxel, so that three steps of 0.1 mm lie within 0.3 mm.
+ROUNDING = 1e-6
+
+
+def distance_mm(mask: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float32]:
+    """How far each voxel is from the nearest true voxel of a (Z, Y, X) mask, in mm; infinite if there is none."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf, dtype=np.float32)
+    # SciPy's own distances take 60 bytes per voxel; the indices of the nearest voxels alone take 12.
+    nearest = ndimage.distance_transform_edt(~mask, sampling=spacing, return_distances=False, return_indices=True)
+    y, x = np.ogrid[: mask.shape[1], : mask.shape[2]]
+    result = np.empty(mask.shape, dtype=np.float32)
+    for z in range(mask.shape[0]):
+        away = [(n - i) * step for n, i, step in zip(nearest[:, z], (z, y, x), spacing, strict=True)]
+        result[z] = np.sqrt(away[0] ** 2 + away[1] ** 2 + away[2] ** 2)
+    return result
+
+
+def dilate_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
+    """The voxels within radius_mm (inclusive) of a true voxel: a (Z, Y, X) mask of the same shape.
+
+    Raises:
+        ValueError: the radius is negative or not finite.
+    """
+    box = _reach(mask, radius_mm, spacing)
+    result = mask.copy()
+    if box is not None and radius_mm > 0:
+        result[box.slices] = distance_mm(mask[box.slices], spacing) <= _inclusive(radius_mm, spacing)
+    return result
+
+
+def erode_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
+    """The voxels farther than radius_mm from every false voxel: ``~dilate_mm(~mask, ...)``.
+
+    Raises:
+        ValueError: the radius is negative or not finite.
+    """
+    box = _reach(mask, radius_mm, spacing, margin=1)
+    result = mask.copy()
+    if box is not None and radius_mm > 0:
+        result[box.slices] = distance_mm(~mask[box.slices], spacing) > _inclusive(radius_mm, spacing)
+    return result
+
+
+def nearest_mm(
+    points: NDArray[np.bool_], targets: NDArray[np.bool_], spacing: Spacing, *, limit_mm: float = math.inf
+) -> NDArray[np.float64]:
+    """How far each true voxel of points is from the nearest true voxel of targets, in mm.
+
+    Both masks are (Z, Y, X); the result is (n,) in the order of ``np.argwhere(points)``. A distance
+    above limit_mm, or to an empty mask, is infinite. Time and memory follow the number of true voxels.
+    """
+    where = np.argwhere(points) * np.asarray(spacing)
+    if not where.size or not targets.any():
+        return np.full(len(where), np.inf)
+    # Unbalanced: the median splits of a balanced tree are slow on the ties of a grid.
+    tree = cKDTree(np.argwhere(targets) * np.asarray(spacing), balanced_tree=False, compact_nodes=False)
+    limit = limit_mm if math.isinf(limit_mm) else _inclusive(limit_mm, spacing)
+    distances: NDArray[np.float64] = tree.query(where, distance_upper_bound=limit)[0]
+    return distances
+
+
+def _inclusive(radius_mm: float, spacing: Spacing) -> float:
+    return radius_mm + ROUNDING * min(spacing)
+
+
+def _reach(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing, margin: int | None = None) -> Box | None:
+    """The box that a change of the mask within the radius stays in; None for an empty mask."""
+    if not 0 <= radius_mm < math.inf:
+        raise ValueError(f"a radius must be zero or more millimetres, got {radius_mm}")
+    box = Box.around(mask)
+    if box is None:
+        return None
+    z, y, x = (margin or min(n, math.ceil(radius_mm / s)) for s, n in zip(spacing, mask.shape, strict=True))
+    return box.grown((z, y, x)).intersection(Box.whole(Shape3(*mask.shape)))
