@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).parent.parent
@@ -34,3 +35,8 @@ def oblique_affine() -> NDArray[np.float64]:
     affine[:3, :3] = turn[:, ::-1] * np.array([0.8, 1.0, 3.0])
     affine[:3, 3] = (-12.5, 40.25, 7.0)
     return affine
+
+
+# The machine's load is not what a property test measures.
+settings.register_profile("vol3d", deadline=None)
+settings.load_profile("vol3d")

@@ -66,7 +66,7 @@ class LabelSchema:
         for row, region in enumerate(self.regions):
             table[row, list(region.values)] = True
         if self.activation == "softmax":
-            background = ~table.any(axis=0)
+            background: NDArray[np.bool_] = np.logical_not(table.any(axis=0))
             if self.ignore is not None:
                 background[self.ignore] = False
             table = np.stack([background, *table])

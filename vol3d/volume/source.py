@@ -99,6 +99,47 @@ class ArraySource:
         return self.array[(slice(None), *box.slices)]
 
 
+@dataclass(frozen=True)
+class View:
+    """A source over a source: whatever a view does not change it passes on."""
+
+    source: VolumeSource
+
+    @property
+    def shape(self) -> Shape3:
+        """As the source's."""
+        return self.source.shape
+
+    @property
+    def channels(self) -> int:
+        """As the source's."""
+        return self.source.channels
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """As the source's."""
+        return self.source.dtype
+
+    @property
+    def affine(self) -> Affine:
+        """As the source's."""
+        return self.source.affine
+
+    @property
+    def access(self) -> Access:
+        """As the source's."""
+        return self.source.access
+
+    @property
+    def header(self) -> object:
+        """None: a file's header tells of the stored voxels, not of a view of them."""
+        return None
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """As the source's."""
+        return self.source.read(box)
+
+
 def read_all(source: VolumeSource) -> NDArray[Any]:
     """The whole volume, (C, Z, Y, X)."""
     return source.read(Box.whole(source.shape))

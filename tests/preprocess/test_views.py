@@ -1,0 +1,148 @@
+"""The view law, bit for bit, and that every view can be undone."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vol3d.geometry.affine import spacing_of
+from vol3d.geometry.box import Box
+from vol3d.preprocess.intensity import Constants, Normalisation, NormalisedView, constants
+from vol3d.preprocess.orient import Turn, TurnedView, ras_turn
+from vol3d.preprocess.resample import ResampledView, at_spacing, axis_taps, resize_slabs
+from vol3d.preprocess.statistics import moments, quantiles
+from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.volume.source import ArraySource, VolumeSource, read_all
+
+SHAPE = Shape3(20, 31, 17)
+
+
+@st.composite
+def boxes(draw: st.DrawFn, shape: Shape3) -> Box:
+    start = [draw(st.integers(0, n - 1)) for n in shape]
+    return Box(Index3(*start), Index3(*(draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))))
+
+
+def source(dtype: str = "int16", channels: int = 2) -> ArraySource:
+    rng = np.random.default_rng(5)
+    affine = np.array([[0, 0.1, 3.0, -9], [0, 1.0, 0.1, 4], [-0.8, 0, 0, 7], [0, 0, 0, 1.0]])
+    return ArraySource(rng.integers(-400, 900, (channels, *SHAPE)).astype(dtype), affine)
+
+
+def views() -> list[VolumeSource]:
+    s = source()
+    return [
+        TurnedView(s, ras_turn(s)),
+        TurnedView(s, Turn((2, 0, 1), (True, False, True), SHAPE)),
+        NormalisedView(s, (Constants(3.0, 7.0), Constants(0.0, 200.0, knee=1.0, slope=0.01))),
+        ResampledView(s, Shape3(31, 22, 17), "cubic"),
+        ResampledView(s, Shape3(9, 40, 20), "linear"),
+        ResampledView(s, Shape3(9, 40, 20), "nearest"),
+        NormalisedView(ResampledView(TurnedView(s, ras_turn(s)), Shape3(40, 13, 25), "cubic"), (Constants(1, 2),) * 2),
+    ]
+
+
+@pytest.mark.parametrize("view", views(), ids=lambda v: type(v).__name__)
+@settings(max_examples=40)
+@given(data=st.data())
+def test_reading_a_box_is_cutting_it_out_of_the_whole(view: VolumeSource, data: st.DataObject) -> None:
+    box = data.draw(boxes(view.shape))
+    part = view.read(box)
+    assert part.dtype == view.dtype
+    np.testing.assert_array_equal(part, read_all(view)[(slice(None), *box.slices)])
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flipped", list(itertools.product([False, True], repeat=3)))
+def test_a_turn_is_undone_and_keeps_places(order: tuple[int, int, int], flipped: tuple[bool, bool, bool]) -> None:
+    s = source()
+    turn = Turn(order, flipped, SHAPE)
+    view = TurnedView(s, turn)
+    np.testing.assert_array_equal(turn.undo(read_all(view)), s.array)
+    # a voxel's value is found again at the same point in the world
+    index = np.array([2, 5, 11, 1])[:3].tolist()
+    index = [min(i, n - 1) for i, n in zip(index, view.shape, strict=True)]
+    point = view.affine @ [*index, 1]
+    stored = np.rint(np.linalg.solve(s.affine, point)[:3]).astype(int)
+    np.testing.assert_array_equal(read_all(view)[(slice(None), *index)], s.array[(slice(None), *stored)])
+    assert spacing_of(view.affine) == pytest.approx([spacing_of(s.affine)[a] for a in order])
+
+
+def test_ras_turn_leaves_axes_that_grow_upwards() -> None:
+    turned = TurnedView(source(), ras_turn(source()))
+    assert ras_turn(turned).order == (0, 1, 2) and not any(ras_turn(turned).flipped)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["linear", "cubic", "nearest"]))
+def test_constant_in_constant_out(size: int, target: int, kernel: str) -> None:
+    taps = axis_taps(size, target, kernel)
+    np.testing.assert_allclose(taps.weight.sum(axis=1), 1.0, atol=1e-6)
+    assert taps.index.min() >= 0 and taps.index.max() < size
+
+
+def test_cubic_keeps_a_straight_line_away_from_the_ends() -> None:
+    taps = axis_taps(20, 33, "cubic")
+    line = np.arange(20.0)
+    expected = (np.arange(33) + 0.5) * 20 / 33 - 0.5
+    np.testing.assert_allclose((line[taps.index] * taps.weight).sum(axis=1)[4:-4], expected[4:-4], atol=1e-5)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=8), st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))
+def test_resizing_slabs_does_not_depend_on_the_cuts(depths: list[int], z: int, y: int, x: int) -> None:
+    shape, target = Shape3(sum(depths), 6, 5), Shape3(z, y, x)
+    whole = torch.from_numpy(np.random.default_rng(0).random((2, *shape), dtype=np.float32))
+    starts = np.cumsum([0, *depths[:-1]])
+    parts = [(int(a), whole[:, a : a + d]) for a, d in zip(starts, depths, strict=True)]
+    pieces = list(resize_slabs(parts, shape, target))
+    assert [p[0] for p in pieces] == np.cumsum([0, *(p[1].shape[1] for p in pieces[:-1])]).tolist()
+    expected = torch.cat([p[1] for p in resize_slabs([(0, whole)], shape, target)], dim=1)
+    torch.testing.assert_close(torch.cat([p[1] for p in pieces], dim=1), expected, rtol=0, atol=0)
+    assert expected.shape == (2, *target)
+
+
+def test_resampling_keeps_the_space_that_is_covered() -> None:
+    s = source()
+    view = at_spacing(s, Spacing(1.6, 1.005, 1.5), "linear")
+    assert view.shape == (10, 31, 34)
+    for corner in ([-0.5] * 3, [-0.5, 30.5, -0.5]):
+        there = np.array([(c + 0.5) * m / n - 0.5 for c, n, m in zip(corner, s.shape, view.shape, strict=True)])
+        np.testing.assert_allclose(view.affine @ [*there, 1], s.affine @ [*corner, 1], atol=1e-9)
+    assert at_spacing(s, spacing_of(s.affine), "linear") is s
+
+
+def test_statistics_equal_numpys() -> None:
+    s = source()
+    for found, values in zip(moments(s), s.array, strict=True):
+        assert (found.mean, found.std) == pytest.approx((values.mean(), values.std()))
+    fractions = (0.0, 0.1, 0.5, 0.998, 1.0)
+    expected = [np.quantile(c, fractions, method="inverted_cdf") for c in s.array]
+    np.testing.assert_array_equal(quantiles(s, fractions), expected)
+    np.testing.assert_allclose(quantiles(source("float64"), fractions), expected)
+
+
+def test_percentiles_become_zero_and_one_and_the_rest_is_flattened() -> None:
+    s = source(channels=1)
+    c = constants(s, (Normalisation("percentile", low_percentile=10, high_percentile=90),))
+    low, high = quantiles(s, (0.1, 0.9))[0]
+    voxels = read_all(NormalisedView(s, c))
+    assert voxels[s.array == low][0] == 0 and voxels[s.array == high][0] == 1
+    assert 1 < voxels.max() < 1.01
+
+
+def test_z_score_and_fixed_window() -> None:
+    s = source(channels=1)
+    z = read_all(NormalisedView(s, constants(s, (Normalisation("z_score"),))))
+    assert (z.mean(), z.std()) == pytest.approx((0, 1), abs=1e-5)
+    window = Normalisation("fixed", low=-100, high=400, mean=-100, std=500)
+    w = read_all(NormalisedView(s, constants(s, (window,))))
+    assert (w.min(), w.max()) == (0, 1)
+
+
+def test_a_constant_channel_becomes_zero() -> None:
+    flat = ArraySource(np.full((1, *SHAPE), 7, np.uint8), source().affine)
+    for scheme in ("z_score", "percentile"):
+        assert not read_all(NormalisedView(flat, constants(flat, (Normalisation(scheme),)))).any()

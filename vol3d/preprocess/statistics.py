@@ -1,0 +1,71 @@
+"""Numbers that describe a whole volume, gathered slab by slab so that memory does not grow with depth."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.geometry.box import Box
+from vol3d.geometry.grid import slabs
+from vol3d.volume.source import VolumeSource
+
+SLAB_VOXELS = 1 << 24
+MAX_SAMPLES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and population standard deviation of one channel."""
+
+    mean: float
+    std: float
+
+
+def _boxes(source: VolumeSource) -> list[Box]:
+    return list(slabs(source.shape, max(1, SLAB_VOXELS // (source.shape.y * source.shape.x))))
+
+
+def moments(source: VolumeSource) -> tuple[Moments, ...]:
+    """Mean and standard deviation of every voxel, per channel, accumulated in float64."""
+    count = source.shape.voxels
+    total, squares = np.zeros(source.channels), np.zeros(source.channels)
+    for box in _boxes(source):
+        total += source.read(box).sum(axis=(1, 2, 3), dtype=np.float64)
+    mean = total / count
+    for box in _boxes(source):
+        # A second pass around the mean: the one-pass form cancels when the mean is large.
+        centred = source.read(box).astype(np.float64) - mean[:, None, None, None]
+        squares += np.square(centred).sum(axis=(1, 2, 3))
+    return tuple(Moments(float(m), float(np.sqrt(s / count))) for m, s in zip(mean, squares, strict=True))
+
+
+def quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.float64]:
+    """The values below which the given fractions of each channel lie: (channels, len(fractions)).
+
+    Nearest-rank definition (NumPy's ``inverted_cdf``). Exact for 8- and 16-bit integers, by
+    histogram; other types are sampled evenly in array order down to at most 2^22 voxels.
+    """
+    if source.dtype.kind in "ui" and source.dtype.itemsize <= 2:
+        return _histogram_quantiles(source, fractions)
+    step = max(1, source.shape.voxels // MAX_SAMPLES)
+    samples: list[list[NDArray[np.float32]]] = [[] for _ in range(source.channels)]
+    first = 0
+    for box in _boxes(source):
+        voxels = source.read(box).reshape(source.channels, -1)
+        for channel, values in enumerate(voxels):
+            samples[channel].append(values[(-first) % step :: step].astype(np.float32))
+        first += voxels.shape[1]
+    return np.stack(
+        [np.quantile(np.concatenate(s).astype(np.float64), fractions, method="inverted_cdf") for s in samples]
+    )
+
+
+def _histogram_quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.float64]:
+    info = np.iinfo(source.dtype)
+    counts = np.zeros((source.channels, int(info.max) - int(info.min) + 1), dtype=np.int64)
+    for box in _boxes(source):
+        for channel, values in enumerate(source.read(box)):
+            counts[channel] += np.bincount(values.ravel().astype(np.int64) - info.min, minlength=counts.shape[1])
+    below = counts.cumsum(axis=1)
+    ranks = np.maximum(1, np.ceil(np.asarray(fractions) * source.shape.voxels))
+    return np.stack([np.searchsorted(row, ranks) + int(info.min) for row in below]).astype(np.float64)
