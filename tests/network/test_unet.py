@@ -1,0 +1,187 @@
+"""The U-Net's shapes, its rule for stages, and what training and prediction ask of it."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vol3d.network.unet import InstanceNorm, UNet, UNetSettings, required_multiple, unet_settings_for
+from vol3d.shapes import Shape3, Spacing
+
+LOPSIDED = UNetSettings(
+    features=(4, 6, 9),
+    kernels=(Shape3(1, 3, 3), Shape3(3, 3, 3), Shape3(3, 3, 5)),
+    strides=(Shape3(1, 1, 1), Shape3(1, 2, 2), Shape3(2, 3, 2)),
+)
+SETTINGS = pytest.mark.parametrize(
+    "settings",
+    [LOPSIDED, replace(LOPSIDED, encoder="residual", convs_per_stage=(1, 2, 3), decoder_convs=1)],
+    ids=["plain", "residual"],
+)
+
+
+def image(batch: int = 2, channels: int = 2, shape: tuple[int, int, int] = (6, 12, 8)) -> Tensor:
+    return torch.randn(batch, channels, *shape, generator=torch.Generator().manual_seed(3))
+
+
+def awake(network: nn.Module) -> nn.Module:
+    """A residual block starts as its skip; give its last norm a weight so that all of it counts."""
+    for module in network.modules():
+        if isinstance(module, InstanceNorm):
+            nn.init.ones_(module.weight)
+    return network
+
+
+@SETTINGS
+def test_training_answers_every_resolution_and_prediction_the_full_one(settings: UNetSettings) -> None:
+    network = UNet(settings, 2, 3)
+    assert [tuple(o.shape) for o in network(image())] == [(2, 3, 6, 12, 8), (2, 3, 6, 6, 4)]
+    full = network.eval()(image())
+    assert isinstance(full, Tensor)
+    assert full.shape == (2, 3, 6, 12, 8)
+    torch.testing.assert_close(full, network.train()(image())[0])
+
+
+@SETTINGS
+def test_gradients_reach_every_parameter(settings: UNetSettings) -> None:
+    network = awake(UNet(settings, 2, 3))
+    sum((logits**2).mean() for logits in network(image())).backward()
+    dead = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert dead == []
+
+
+@SETTINGS
+def test_no_head_is_idle_without_deep_supervision(settings: UNetSettings) -> None:
+    network = awake(UNet(replace(settings, deep_supervision=False), 2, 3))
+    logits = network(image())
+    logits.square().mean().backward()
+    assert logits.shape == (2, 3, 6, 12, 8)
+    assert all(p.grad is not None for p in network.parameters())
+
+
+@SETTINGS
+def test_prediction_is_the_same_whatever_the_norm_kernel_and_the_run(settings: UNetSettings) -> None:
+    network = awake(UNet(settings, 2, 3)).eval()
+    with torch.no_grad():
+        first, second = network(image()), network(image())
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, network(image()), atol=1e-5, rtol=1e-4)
+
+
+@SETTINGS
+def test_channels_last_and_bfloat16_change_little(settings: UNetSettings) -> None:
+    network = awake(UNet(settings, 2, 3)).eval()
+    with torch.no_grad():
+        plain = network(image())
+        network = network.to(memory_format=torch.channels_last_3d)
+        fast_image = image().to(memory_format=torch.channels_last_3d)
+        torch.testing.assert_close(network(fast_image), plain, atol=1e-4, rtol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = network(fast_image)
+    assert half.dtype == torch.bfloat16
+    assert half.is_contiguous(memory_format=torch.channels_last_3d)
+    assert (half - plain).abs().mean() < 0.03 * plain.abs().mean()
+
+
+def test_every_voxel_sees_the_whole_image_through_the_norm_and_the_skip_carries_detail() -> None:
+    network = UNet(LOPSIDED, 1, 1).eval()
+    probe = image(1, 1).requires_grad_()
+    network(probe)[0, 0, 3, 4, 5].backward()
+    assert probe.grad is not None
+    assert (probe.grad != 0).all()
+
+
+def test_a_volume_of_one_slice_is_learned_in_its_plane() -> None:
+    settings = unet_settings_for(Shape3(1, 48, 32), Spacing(0.1, 0.7, 0.7), base_features=4)
+    assert set(settings.kernels) == {Shape3(1, 3, 3)}
+    assert required_multiple(settings)[0] == 1
+    network = awake(UNet(settings, 1, 2))
+    full = network(image(2, 1, (1, 48, 32)))[0]
+    full.mean().backward()
+    assert full.shape == (2, 2, 1, 48, 32)
+
+
+def test_the_parameters_are_those_of_the_formula() -> None:
+    # convolutions without bias, two numbers per normed channel, transposed convolutions and heads with bias
+    kernel, features = 27, (32, 64, 128, 256, 320, 320)
+    convs = sum(kernel * a * b for a, b in zip((1, *features[:-1]), features, strict=True))
+    convs += sum(kernel * f * f for f in features) + sum(3 * kernel * f * f for f in features[:-1])
+    ups = sum(8 * a * b + a for a, b in pairwise(features))
+    norms = 4 * sum(features) + 4 * sum(features[:-1])
+    heads = sum(3 * f + 3 for f in features[:-1])
+    settings = unet_settings_for(Shape3(128, 128, 128), Spacing(1, 1, 1))
+    assert settings.features == features
+    with torch.device("meta"):
+        network = UNet(settings, 1, 3)
+    assert sum(p.numel() for p in network.parameters()) == convs + ups + norms + heads
+
+
+# nnU-Net's own answers for hippocampus, brain tumour, heart and prostate of the Decathlon
+@pytest.mark.parametrize(
+    ("patch", "spacing", "poolings", "flat_stages"),
+    [
+        ((40, 56, 40), (1.0, 1.0, 1.0), (3, 3, 3), 0),
+        ((128, 128, 128), (1.0, 1.0, 1.0), (5, 5, 5), 0),
+        ((80, 192, 160), (1.37, 1.25, 1.25), (4, 5, 5), 0),
+        ((20, 320, 256), (3.6, 0.62, 0.62), (2, 6, 6), 2),
+    ],
+)
+def test_the_rule_pools_where_nnunet_pools(
+    patch: tuple[int, ...], spacing: tuple[float, ...], poolings: tuple[int, ...], flat_stages: int
+) -> None:
+    settings = unet_settings_for(Shape3(*patch), Spacing(*spacing))
+    assert required_multiple(settings) == tuple(2**n for n in poolings)
+    assert [k.z for k in settings.kernels].count(1) == flat_stages
+
+
+edges = st.integers(1, 200)
+sizes = st.floats(0.01, 20)
+
+
+@given(
+    st.tuples(edges, st.integers(12, 200), st.integers(12, 200)),
+    st.tuples(sizes, sizes, sizes),
+    st.sampled_from(["plain", "residual"]),
+)
+def test_the_deepest_map_keeps_four_voxels_wherever_an_axis_was_halved(
+    patch: tuple[int, int, int], spacing: tuple[float, float, float], encoder: str
+) -> None:
+    settings = unet_settings_for(Shape3(*patch), Spacing(*spacing), encoder=encoder, base_features=8, max_features=20)
+    multiple = required_multiple(settings)
+    assert all(m == 1 or -(-edge // m) >= 4 for edge, m in zip(patch, multiple, strict=True))
+    assert max(settings.features) <= 20
+    for before, after in pairwise(settings.kernels):
+        assert all(a <= b for a, b in zip(before, after, strict=True))
+
+
+def test_a_patch_too_small_to_halve_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"no axis of a patch"):
+        unet_settings_for(Shape3(7, 7, 7), Spacing(1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"features": (4, 6)},
+        {"features": (4, 0, 9)},
+        {"convs_per_stage": (1, 2)},
+        {"convs_per_stage": 0},
+        {"decoder_convs": 0},
+        {"kernels": (Shape3(1, 2, 3), *LOPSIDED.kernels[1:])},
+        {"strides": (Shape3(2, 2, 2), *LOPSIDED.strides[1:])},
+        {"strides": (*LOPSIDED.strides[:2], Shape3(0, 1, 1))},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"must be|need"):
+        replace(LOPSIDED, **change)  # type: ignore[arg-type]
+
+
+def test_an_image_that_does_not_divide_is_refused_with_the_multiple() -> None:
+    with pytest.raises(ValueError, match=r"multiples of \(2, 6, 4\), got \(6, 12, 9\)"):
+        UNet(LOPSIDED, 2, 1)(image(shape=(6, 12, 9)))
