@@ -1,0 +1,126 @@
+"""The laws of sliding windows: identity, constants, any cut gives the same bytes, skipping is background."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.box import Box
+from vol3d.inference.inferencer import Inferencer, Tally
+from vol3d.inference.symmetry import mirrored, mirrors
+from vol3d.inference.windows import WindowGrid
+from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.source import ArraySource
+
+AFFINE = from_spacing(Spacing(0.8, 1.0, 3.0))
+SHAPES = st.builds(Shape3, st.integers(1, 23), st.integers(1, 21), st.integers(1, 19))
+WINDOWS = st.builds(Shape3, st.integers(1, 9), st.integers(1, 8), st.integers(1, 7))
+
+
+def volume(shape: Shape3, channels: int = 2) -> ArraySource:
+    rng = np.random.default_rng(3)
+    return ArraySource(rng.random((channels, *shape), dtype=np.float32), AFFINE)
+
+
+def network(channels: int = 2) -> torch.nn.Module:
+    # InstanceNorm, as in a U-Net: every voxel depends on its whole window, so cuts that move windows show.
+    torch.manual_seed(0)
+    conv = torch.nn.Conv3d(channels, 3, 3, padding=1)
+    norm = torch.nn.InstanceNorm3d(3, affine=True)
+    return torch.nn.Sequential(conv, norm, torch.nn.Softmax(dim=1)).eval()
+
+
+def run(inferencer: Inferencer, source: ArraySource, **wanted: object) -> Tensor:
+    with torch.inference_mode():
+        pieces = list(inferencer.slabs(source, **wanted))
+    assert [p[0] for p in pieces] == np.cumsum([pieces[0][0], *(p[1].shape[1] for p in pieces[:-1])]).tolist()
+    return torch.cat([p[1] for p in pieces], dim=1)
+
+
+@settings(max_examples=60)
+@given(SHAPES, WINDOWS, st.sampled_from([0.0, 0.25, 0.5, 0.7]), st.integers(1, 3))
+def test_an_identity_network_returns_its_input(shape: Shape3, window: Shape3, overlap: float, batch: int) -> None:
+    source = volume(shape)
+    inferencer = Inferencer(lambda b: b, 2, "sigmoid", window, overlap, batch)
+    torch.testing.assert_close(run(inferencer, source), torch.from_numpy(source.array), rtol=0, atol=2e-6)
+
+
+@settings(max_examples=30)
+@given(SHAPES, st.sampled_from([1, 4]), st.data())
+def test_any_part_has_the_bytes_of_the_whole(shape: Shape3, batch: int, data: st.DataObject) -> None:
+    inferencer = Inferencer(network(), 3, "softmax", Shape3(6, 8, 5), 0.5, batch)
+    source = volume(shape)
+    whole = run(inferencer, source)
+    assert whole.shape == (3, *shape)
+    cuts = sorted({0, shape.z, *data.draw(st.lists(st.integers(0, shape.z), max_size=4))})
+    parts = [run(inferencer, source, planes=(a, b)) for a, b in itertools.pairwise(cuts)]
+    assert torch.equal(torch.cat(parts, dim=1), whole)
+
+
+def test_probabilities_sum_to_one_and_progress_counts_every_window() -> None:
+    source, done, tally = volume(Shape3(20, 31, 17)), [0], Tally()
+    inferencer = Inferencer(network(), 3, "softmax", Shape3(8, 8, 8), 0.5, 3)
+
+    def advance(n: int) -> None:
+        done[0] += n
+
+    total = run(inferencer, source, tally=tally, advance=advance).sum(dim=0)
+    torch.testing.assert_close(total, torch.ones_like(total), rtol=0, atol=3e-6)
+    assert tally.run == done[0] == inferencer.grid(source.shape).count == 4 * 7 * 4
+    assert tally.skipped == 0
+
+
+def test_an_unwanted_window_is_background_and_the_others_do_not_notice() -> None:
+    source, tally = volume(Shape3(20, 31, 17)), Tally()
+    inferencer = Inferencer(network(), 3, "softmax", Shape3(8, 8, 8), 0.5, 2)
+    gate = np.zeros(source.shape, dtype=bool)
+    gate[12:18, 3:9, 2:15] = True
+
+    def wanted(box: Box) -> bool:
+        return bool(gate[box.slices].any())
+
+    whole, gated = run(inferencer, source), run(inferencer, source, wanted=wanted, tally=tally)
+    assert 0 < tally.run < tally.run + tally.skipped == inferencer.grid(source.shape).count
+    inside = torch.from_numpy(gate)
+    torch.testing.assert_close(gated[:, inside], whole[:, inside], rtol=0, atol=1e-6)
+    assert torch.equal(gated[:, 0, 30, 16], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_a_volume_is_read_once_and_in_order() -> None:
+    source = volume(Shape3(20, 31, 17))
+    planes: list[tuple[int, int]] = []
+
+    class Watched(ArraySource):
+        def read(self, box: Box) -> np.ndarray:
+            planes.append((box.start.z, box.stop.z))
+            return super().read(box)
+
+    run(Inferencer(lambda b: b, 2, "sigmoid", Shape3(8, 16, 16)), Watched(source.array, AFFINE))
+    assert planes[0][0] == 0 and planes[-1][1] == 20
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(planes))
+
+
+def test_mirrors_are_averaged_and_turned_back() -> None:
+    assert len(mirrors(("z", "y", "x"))) == 8 and mirrors(()) == ((),)
+    batch = torch.rand(2, 1, 4, 5, 6)
+    assert torch.allclose(mirrored(lambda b: b, ("z", "x"))(batch), batch)
+    ramp = torch.arange(6.0).expand(2, 1, 4, 5, 6)
+    torch.testing.assert_close(mirrored(lambda b: b * 0 + ramp, ("x",))(batch), torch.full_like(batch, 2.5))
+
+
+def test_windows_of_a_small_volume_lie_around_it() -> None:
+    grid = WindowGrid(Shape3(3, 20, 5), Shape3(8, 8, 8), 0.5)
+    assert grid.padded == (8, 20, 8) and grid.count == 4
+    assert grid.box(0, 0, 0).start == (-2, 0, -1)
+
+
+@pytest.mark.parametrize("planes", [(0, 1), (19, 20), (7, 8)])
+def test_one_plane(planes: tuple[int, int]) -> None:
+    source = volume(Shape3(20, 31, 17))
+    inferencer = Inferencer(network(), 3, "softmax", Shape3(8, 8, 8))
+    assert torch.equal(run(inferencer, source, planes=planes), run(inferencer, source)[:, planes[0] : planes[1]])
