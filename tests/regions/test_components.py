@@ -69,6 +69,14 @@ def test_an_empty_mask_and_a_strided_one(labeller: Labeller) -> None:
     assert label(np.ones((8, 6, 4), dtype=np.bool_)[::2, 1:, ::-1], labeller=labeller).count == 1
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (3, 1, 5), (5, 7, 1), (7, 5, 3)])
+def test_components_as_dense_as_they_can_lie(shape: tuple[int, int, int]) -> None:
+    mask = np.zeros(shape, dtype=np.bool_)
+    mask[::2, ::2, ::2] = True
+    for labeller in LABELLERS:
+        assert label(mask, labeller=labeller).count == mask.sum()
+
+
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="bool mask, got uint8"):
         label(np.zeros((3, 4, 5), dtype=np.uint8))  # type: ignore[arg-type]

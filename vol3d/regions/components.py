@@ -48,11 +48,12 @@ def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller:
         import cc3d
 
         # uint32 is the widest type that cc3d and int32 share: fewer than 2^31 components fit both.
+        # Not as bool: for binary images cc3d 4.1.1 reserves too few labels where an axis is odd and
+        # the components lie as densely as they can, and fails.
         labels, count = cc3d.connected_components(
-            np.ascontiguousarray(mask),
+            np.ascontiguousarray(mask).view(np.uint8),
             connectivity=connectivity,
             out_dtype=np.uint32,
-            binary_image=True,
             return_N=True,
         )
     return Components(labels.view(np.int32), int(count))

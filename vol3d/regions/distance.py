@@ -65,14 +65,15 @@ def nearest_mm(
     Both masks are (Z, Y, X); the result is (n,) in the order of ``np.argwhere(points)``. A distance
     above limit_mm, or to an empty mask, is infinite. Time and memory follow the number of true voxels.
     """
-    where = np.argwhere(points) * np.asarray(spacing)
-    if not where.size or not targets.any():
-        return np.full(len(where), np.inf)
+    if not targets.any():
+        return np.full(np.count_nonzero(points), np.inf)
+    result = np.zeros(np.count_nonzero(points))
+    where = np.argwhere(points & ~targets) * np.asarray(spacing)
     # Unbalanced: the median splits of a balanced tree are slow on the ties of a grid.
     tree = cKDTree(np.argwhere(targets) * np.asarray(spacing), balanced_tree=False, compact_nodes=False)
     limit = limit_mm if math.isinf(limit_mm) else _inclusive(limit_mm, spacing)
-    distances: NDArray[np.float64] = tree.query(where, distance_upper_bound=limit)[0]
-    return distances
+    result[~targets[points]] = tree.query(where, distance_upper_bound=limit)[0]
+    return result
 
 
 def _inclusive(radius_mm: float, spacing: Spacing) -> float:

@@ -1,0 +1,165 @@
+"""The surface of a mask, read from its 2x2x2 cubes of voxels.
+
+A cube's code is a byte: bit ``4 dz + 2 dy + dx`` is the voxel at (dz, dy, dx) in it. The mask goes on
+with false voxels, so a (Z, Y, X) mask has (Z + 1, Y + 1, X + 1) cubes, and cube (z, y, x) ends in
+voxel (z, y, x). A cube is a piece of surface when its code is neither 0 nor 255. Its area is that of
+the marching-cubes triangles through the midpoints of its cut edges (Lorensen and Cline 1987; the
+areas are those of DeepMind's surface-distance).
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.shapes import Shape3, Spacing
+
+CUBES_AT_ONCE = 1 << 19
+"""A piece of work that stays in the cache."""
+
+_Corner = tuple[int, int, int]
+_CORNERS: tuple[_Corner, ...] = tuple((z, y, x) for z, y, x in product((0, 1), repeat=3))  # in bit order
+
+
+def cube_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The code of every cube of a (Z, Y, X) mask: (Z + 1, Y + 1, X + 1) uint8."""
+    shape = tuple(n + 1 for n in mask.shape)
+    empty = np.zeros((1, *mask.shape[1:]), dtype=np.bool_)
+    return _codes(np.concatenate([empty, mask, empty])).reshape(shape)
+
+
+def paired_codes(slabs: Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> NDArray[np.int64]:
+    """How often each pair of codes occurs in the cubes of two masks: (256, 256), the first mask's code first.
+
+    slabs are the two masks cut along z, in order: pairs of (planes, Y, X). They may be read one
+    after another from masks that do not fit in memory; any cut gives the same counts. Cubes that
+    are no surface in either mask are not counted.
+    """
+    counts = np.zeros(1 << 16, dtype=np.int64)
+    for one, other in _with_neighbours(slabs):
+        first, second = _codes(one), _codes(other)
+        # Subtracting one wraps 0 around, so that a single comparison finds both 0 and 255.
+        surface = np.flatnonzero(((first - np.uint8(1)) < 254) | ((second - np.uint8(1)) < 254))
+        pairs = first[surface].astype(np.uint16) << np.uint16(8) | second[surface]
+        counts += np.bincount(pairs, minlength=1 << 16)
+    return counts.reshape(256, 256)
+
+
+def slab_depth(shape: Shape3) -> int:
+    """How many z planes of a volume make a slab that is quick to work on."""
+    return max(1, CUBES_AT_ONCE // ((shape.y + 1) * (shape.x + 1)))
+
+
+def area_table(spacing: Spacing) -> NDArray[np.float64]:
+    """The surface in a cube of each code, in mm2: (256,), zero for 0 and 255."""
+    codes, normals = _triangles()
+    # Stretching space by the spacing stretches each component of an area by the other two steps.
+    stretch = spacing.voxel_mm3 / np.asarray(spacing)
+    table = np.zeros(256)
+    np.add.at(table, codes, np.linalg.norm(normals * stretch, axis=1))
+    return table
+
+
+def _with_neighbours(
+    slabs: Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Each slab with the last plane of the one before; empty planes before the first and after the last."""
+    last: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+    for one, other in slabs:
+        if last is None:
+            empty = np.zeros((1, *one.shape[1:]), dtype=np.bool_)
+            last = (empty, empty)
+        joined = np.concatenate([last[0], one]), np.concatenate([last[1], other])
+        yield joined
+        last = (joined[0][-1:], joined[1][-1:])
+    if last is not None:
+        yield np.concatenate([last[0], empty]), np.concatenate([last[1], empty])
+
+
+def _codes(planes: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The codes of the cubes between D + 1 planes (D + 1, Y, X), flat: D (Y + 1) (X + 1)."""
+    depth, height, width = planes.shape[0], planes.shape[1] + 1, planes.shape[2] + 1
+    # One false column and row behind each plane also stand before the next row and plane, so a
+    # neighbour is a fixed number of bytes away, and all the work is on long runs of bytes.
+    start = height * width + width + 1 - (height * width + width + 1) % -8  # whole words
+    size = start + depth * height * width
+    run = np.zeros(size + (-size) % 8, dtype=np.uint8)
+    run[start:size].reshape(depth, height, width)[:, :-1, :-1] = planes
+    for away, bits in ((1, 1), (width, 2), (height * width, 4)):
+        # No bit leaves its byte, so eight bytes are shifted at once.
+        moved = (run.view(np.uint64) << np.uint64(bits)).view(np.uint8)
+        moved[away:] |= run[:-away]
+        run = moved
+    return run[start + height * width : size]
+
+
+@lru_cache(maxsize=1)
+def _triangles() -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The triangles of all codes: which code each belongs to, and its area vector at unit spacing."""
+    codes, normals = [], []
+    for code in range(256):
+        inside = {corner for bit, corner in enumerate(_CORNERS) if code >> bit & 1}
+        # Where the surface may be joined in two ways, the fewer voxels are kept apart.
+        fewer = inside if len(inside) <= 4 else set(_CORNERS) - inside
+        for part in _parts(fewer):
+            for triangle in _triangulation(_outline(part)):
+                a, b, c = np.asarray(triangle)
+                codes.append(code)
+                normals.append(np.cross(b - a, c - a) / 8)  # half, in coordinates that are doubled
+    return np.asarray(codes), np.asarray(normals)
+
+
+def _parts(corners: set[_Corner]) -> Iterator[set[_Corner]]:
+    """The corners that hang together along the cube's edges."""
+    left = set(corners)
+    while left:
+        part = {left.pop()}
+        while grown := {c for c in left if any(_distance(c, p) == 1 for p in part)}:
+            part |= grown
+            left -= grown
+        yield part
+
+
+def _outline(part: set[_Corner]) -> list[_Corner]:
+    """The polygon around a part, through the midpoints of the edges that leave it (coordinates doubled).
+
+    On every face of the cube a part of at most four corners has no cut edge or two; the polygon
+    goes from one to the other.
+    """
+    midpoints = [
+        (a[0] + b[0], a[1] + b[1], a[2] + b[2])
+        for a in part
+        for b in _CORNERS
+        if b not in part and _distance(a, b) == 1
+    ]
+    polygon = [midpoints.pop()]
+    while midpoints:
+        following = next(m for m in midpoints if _share_a_face(polygon[-1], m))
+        midpoints.remove(following)
+        polygon.append(following)
+    return polygon
+
+
+def _triangulation(polygon: list[_Corner]) -> list[tuple[_Corner, _Corner, _Corner]]:
+    """The triangulation of largest area: of the surfaces through a bent polygon, the one with the flattest pieces."""
+    if len(polygon) < 3:
+        return []
+    candidates = [
+        [(polygon[0], polygon[k], polygon[-1]), *_triangulation(polygon[: k + 1]), *_triangulation(polygon[k:])]
+        for k in range(1, len(polygon) - 1)
+    ]
+    return max(candidates, key=_area)
+
+
+def _area(triangles: list[tuple[_Corner, _Corner, _Corner]]) -> float:
+    return sum(float(np.linalg.norm(np.cross(np.subtract(b, a), np.subtract(c, a)))) for a, b, c in triangles)
+
+
+def _distance(a: _Corner, b: _Corner) -> int:
+    return sum(abs(i - j) for i, j in zip(a, b, strict=True))
+
+
+def _share_a_face(a: _Corner, b: _Corner) -> bool:
+    return any(i == j != 1 for i, j in zip(a, b, strict=True))
