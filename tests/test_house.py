@@ -20,10 +20,11 @@ ONLY_IN = {
     "cc3d": {"regions/components.py"},
     "SimpleITK": {"files/itk.py", "files/dicom.py"},
     "monai": {"network/", "training/losses.py"},
-    "nibabel": {"files/nifti.py"},
+    "nibabel": {"files/nifti.py", "files/nifti_header.py"},
     "tifffile": {"files/tiff.py"},
     "zarr": {"files/zarr.py"},
     "matplotlib": {"viewer/"},
+    "PIL": {"files/pictures.py", "viewer/"},
     "yaml": {"config/load.py", "files/runs.py"},
     "tqdm": {"commands/console.py"},
 }

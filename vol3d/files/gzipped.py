@@ -1,0 +1,113 @@
+"""Gzip as a bounded stream whose checksum is always read."""
+
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from vol3d.errors import InputError, ResourceError
+from vol3d.files.atomic import writing
+
+MAGIC = b"\x1f\x8b"
+MAX_RATIO = 1032  # deflate cannot shrink further
+_CHUNK = 1 << 20
+_GZIP = 31  # zlib's name for "gzip wrapper, 32 kB window"
+
+
+class Inflated:
+    """Iterate over the decompressed content of path in pieces of at most 1 MiB.
+
+    At the end the checksum has been compared and trailing_bytes says how much foreign content
+    followed the last gzip member.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.trailing_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        with self.path.open("rb") as stream:
+            decoder, data = zlib.decompressobj(_GZIP), stream.read(_CHUNK)
+            while True:
+                if decoder.eof:
+                    data = decoder.unused_data or stream.read(_CHUNK)
+                    if not data.startswith(MAGIC):
+                        self.trailing_bytes = self.path.stat().st_size - stream.tell() + len(data)
+                        return
+                    decoder = zlib.decompressobj(_GZIP)
+                elif not data:
+                    data = stream.read(_CHUNK)
+                    if not data:
+                        raise InputError(f"{self.path} is truncated: its gzip stream has no end")
+                try:
+                    piece = decoder.decompress(data, _CHUNK)
+                except zlib.error as error:
+                    raise InputError(f"{self.path} is damaged: its gzip stream cannot be decoded ({error})") from error
+                data = decoder.unconsumed_tail
+                if piece:
+                    yield piece
+
+
+def beginning(path: Path, count: int) -> bytes:
+    """The first count bytes of a file, decompressed when it is a gzip; fewer where it is shorter.
+
+    Raises:
+        InputError: the gzip is damaged before that.
+    """
+    with path.open("rb") as stream:
+        start = stream.read(count)
+    if not start.startswith(MAGIC):
+        return start
+    result = b""
+    for piece in Inflated(path):
+        result += piece
+        if len(result) >= count:
+            break
+    return result[:count]
+
+
+def spool(path: Path, *, expected_bytes: int) -> tuple[int, str]:
+    """Decompress path into an unlinked temporary file; its descriptor, and a warning or "".
+
+    expected_bytes is what the header inside promises; nothing beyond it is stored.
+
+    Raises:
+        InputError: the stream is damaged, shorter, or much longer than that.
+        ResourceError: the temporary folder has not the room.
+    """
+    place = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(place).free
+    if expected_bytes > free:
+        raise ResourceError(
+            f"{path} needs {expected_bytes} bytes in {place} to be decompressed, {free} are free; "
+            "set TMPDIR to a larger disk"
+        )
+    inflated, count = Inflated(path), 0
+    with writing(place), tempfile.TemporaryFile(dir=place) as stream:
+        for piece in inflated:
+            stream.write(piece[: max(0, expected_bytes - count)])
+            count += len(piece)
+            if count > expected_bytes + _CHUNK:
+                raise InputError(f"{path} holds more than the {expected_bytes} bytes that its header promises")
+        if count < expected_bytes:
+            raise InputError(f"{path} is truncated: expected {expected_bytes} bytes after decompression, got {count}")
+        stream.flush()
+        extra = count - expected_bytes + inflated.trailing_bytes
+        warning = f"{path}: {extra} bytes follow the voxels and are ignored" if extra else ""
+        return os.dup(stream.fileno()), warning
+
+
+def check_ratio(path: Path, *, expected_bytes: int) -> None:
+    """Refuse a gzip that is too small to hold what its header promises, before anything is allocated.
+
+    Raises:
+        InputError: even the densest stream of this size would be shorter.
+    """
+    size = path.stat().st_size
+    if expected_bytes > size * MAX_RATIO + _CHUNK:
+        raise InputError(
+            f"{path}: its header promises {expected_bytes} bytes, which {size} bytes of gzip cannot hold; "
+            "the file is truncated or forged"
+        )

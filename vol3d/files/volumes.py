@@ -1,0 +1,137 @@
+"""Any volume by its content, then its suffix; and what is a volume in a folder."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vol3d.errors import InputError, UsageError
+from vol3d.files.arrays import create_npy, open_npy
+from vol3d.files.names import NIFTI, NPY, TIFF, natural_key, stem_of, suffix_of
+from vol3d.files.nifti import create_nifti, open_nifti
+from vol3d.files.tiff import create_slices, create_stack, open_slices, open_stack, slices_of
+from vol3d.geometry.affine import Affine
+from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.source import VolumeSink, VolumeSource
+
+LOOKED_FOR = "NIfTI (.nii, .nii.gz), TIFF stacks or folders of TIFF slices (.tif, .tiff), NumPy (.npy)"
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+
+
+@dataclass(frozen=True)
+class FoundVolume:
+    """A case to predict: its name and one file (or slice folder) per channel."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+def open_volume(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
+    """Open a file or a folder of slices; spacing (mm) overrides what it says.
+
+    Raises:
+        UsageError: it is missing or cannot be read.
+        InputError: it is damaged, or of no known format.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            return open_slices(path, spacing=spacing)
+        with path.open("rb") as stream:
+            start = stream.read(8)
+        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            return open_stack(path, spacing=spacing)
+        if start.startswith(b"\x93NUMPY"):
+            return open_npy(path, spacing=spacing)
+        if not start:
+            raise InputError(f"{path} is empty (zero bytes)")
+        return open_nifti(path, spacing=spacing)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def create_volume(
+    path: Path,
+    *,
+    shape: Shape3,
+    channels: int = 1,
+    dtype: Any,
+    affine: Affine,
+    like: VolumeSource | None = None,
+) -> VolumeSink:
+    """Begin a volume whose format is its suffix: .nii, .nii.gz, .tif, .npy, or none for a folder of slices.
+
+    like lends its header where it came from the same format and has this grid.
+
+    Raises:
+        UsageError: no such format, or the place is not writable.
+    """
+    path = Path(path)
+    ending = suffix_of(path)
+    if ending in NIFTI:
+        return create_nifti(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like)
+    if ending in TIFF or not ending:
+        create = create_stack if ending else create_slices
+        return create(path, shape=shape, channels=channels, dtype=dtype, affine=affine)
+    if ending in NPY:
+        return create_npy(path, shape=shape, channels=channels, dtype=dtype)
+    raise UsageError(f"cannot write {path}: expected one of {', '.join((*NIFTI, *TIFF, *NPY))}, or a folder's name")
+
+
+def find_volumes(folder: Path, *, channel_suffix: bool) -> list[FoundVolume]:
+    """The volumes of a folder, in natural order: of slices one, of files or slice folders each of them.
+
+    A single file is a batch of one. With channel_suffix, files case_0000, case_0001 are channels of
+    one case; without, only a batch in which all names end in _0000 loses that ending. Other files lie
+    beside the volumes and are ignored.
+
+    Raises:
+        UsageError: nothing to find, or slices lie beside volumes, or two volumes share a name.
+        InputError: a channel of a case is missing.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise UsageError(f"{folder} does not exist; expected a folder of volumes, of slices, or a volume")
+    if folder.is_file():
+        return [FoundVolume(stem_of(folder), (folder,))]
+    try:
+        entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+    slices = slices_of(folder)
+    formats = (*NIFTI, *NPY) if slices else (*NIFTI, *NPY, *TIFF)
+    volumes = [p for p in entries if (slices_of(p) if p.is_dir() else suffix_of(p) in formats)]
+    if slices and volumes:
+        raise UsageError(
+            f"{folder} can be read in two ways: as one volume of {len(slices)} slices ({slices[0].name} ...), "
+            f"or as {len(volumes)} volumes ({volumes[0].name} ...); keep slices in a folder of their own"
+        )
+    if slices:
+        return [FoundVolume(folder.resolve().name, (folder,))]
+    if not volumes:
+        seen = ", ".join(p.name for p in entries[:5]) or "nothing"
+        raise UsageError(f"no volume in {folder}: looked for {LOOKED_FOR}; found {seen}")
+    found = _grouped(sorted(volumes, key=natural_key), channel_suffix=channel_suffix)
+    twice = sorted(name for name, count in Counter(f.name for f in found).items() if count > 1)
+    if twice:
+        raise UsageError(f"{folder}: several volumes are named {', '.join(twice)}; their results would overwrite")
+    return found
+
+
+def _grouped(volumes: list[Path], *, channel_suffix: bool) -> list[FoundVolume]:
+    matches = {p: _CHANNEL.fullmatch(stem_of(p)) for p in volumes}
+    if not channel_suffix:
+        single = all(m is not None and m[2] == "0000" for m in matches.values())
+        return [FoundVolume(m[1] if single and m else stem_of(p), (p,)) for p, m in matches.items()]
+    cases: dict[str, dict[int, Path]] = {}
+    for path, match in matches.items():
+        name, channel = (match[1], int(match[2])) if match else (stem_of(path), 0)
+        if channel in cases.setdefault(name, {}):
+            raise UsageError(f"both {cases[name][channel]} and {path} are channel {channel:04d} of case {name}")
+        cases[name][channel] = path
+    count = max(max(channels) for channels in cases.values()) + 1
+    missing = [f"{n}_{c:04d}" for n, channels in cases.items() for c in range(count) if c not in channels]
+    if missing:
+        raise InputError(f"missing channels in {volumes[0].parent}: {', '.join(missing)}")
+    return [FoundVolume(name, tuple(channels[c] for c in sorted(channels))) for name, channels in cases.items()]
