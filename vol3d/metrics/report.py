@@ -1,0 +1,207 @@
+"""The scores of a case, their summary over cases, and the table that a person reads.
+
+What is not defined is None and is counted; it is never averaged in and never dropped unseen:
+
+- both masks empty: the volume difference is 0 mm3, everything else is undefined
+- the prediction alone is empty: Dice, IoU, recall and both surface Dice are 0; precision is undefined
+- the reference alone is empty: Dice, IoU, precision and both surface Dice are 0; recall is undefined
+- one is empty: HD95 is undefined (there is no distance to nothing)
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.geometry.box import Box
+from vol3d.metrics.instances import Detection, detection
+from vol3d.metrics.overlap import Overlap, overlap, ratio, rest
+from vol3d.metrics.surface import hd95_mm, surface_dice, surface_dice_tolerance_0
+from vol3d.shapes import Spacing
+from vol3d.volume.labels import LabelSchema
+
+Mask = NDArray[np.bool_]
+
+DEFINITIONS = {
+    "undefined": "a ratio over nothing or a distance to nothing is null and counted, not averaged",
+    "hit": "true positives / reference (recall)",
+    "fp": "false positives / prediction (1 - precision)",
+    "miss": "misses / reference (1 - recall)",
+    "surface_dice": "tolerance 0: area of the 2x2x2 cubes where both masks have surface / area of both surfaces",
+    "surface_dice_at_tolerance": "area within tolerance_mm of the other surface / area of both surfaces",
+    "hd95_mm": "larger of the two directed 95th percentiles of the distances between border voxels (6-neighbours)",
+    "volume_difference": "prediction minus reference; relative: divided by the reference",
+    "component": "a component (26-connectivity) is found where it shares a voxel with the other mask",
+    "summary": "mean and population standard deviation over the n cases where defined; 'mean' first averages a "
+    "case's defined labels, and its undefined counts single labels of cases",
+}
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A case's scores in one label: a number, or None where it is undefined. Not asked for is not in there."""
+
+    label: str
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """A metric over cases: mean and population std of the n that are defined (None where n is 0)."""
+
+    mean: float | None
+    std: float | None
+    n: int
+    undefined: int
+
+
+def score_case(
+    prediction: NDArray[Any],
+    reference: NDArray[Any],
+    *,
+    schema: LabelSchema,
+    spacing: Spacing,
+    tolerance_mm: float | None = None,
+    metrics: Collection[str] | None = None,
+) -> list[Scores]:
+    """Score label values (Z, Y, X) against a reference of the same shape: one Scores for each region.
+
+    metrics names what to compute (METRICS; None is all of them); surface_dice_at_tolerance also wants a
+    tolerance_mm. Voxels where the reference has the schema's ignore value count nowhere.
+
+    Raises:
+        ValueError: the shapes differ, or a metric is not known.
+    """
+    if prediction.shape != reference.shape:
+        raise ValueError(f"expected label arrays of one shape, got {prediction.shape} and {reference.shape}")
+    unknown = set(metrics or ()) - set(METRICS)
+    if unknown:
+        raise ValueError(f"unknown metrics {sorted(unknown)}; known are {', '.join(METRICS)}")
+    wanted = [name for name in METRICS if metrics is None or name in metrics]
+    if tolerance_mm is None:
+        wanted = [name for name in wanted if name != "surface_dice_at_tolerance"]
+    box = Box.around((prediction != 0) | (reference != 0))
+    inside = box.slices if box else (slice(1), slice(1), slice(1))
+    prediction, reference = prediction[inside], reference[inside]
+    seen = None if schema.ignore is None else reference != schema.ignore
+    scores = []
+    for region in schema.regions:
+        masks = [_mask(labels, region.values, seen) for labels in (prediction, reference)]
+        pair = _Pair(masks[0], masks[1], spacing, tolerance_mm or 0.0)
+        scores.append(Scores(region.name, {name: METRICS[name](pair) for name in wanted}))
+    return scores
+
+
+def summarise(cases: Iterable[tuple[str, Scores]]) -> dict[str, dict[str, Statistics]]:
+    """Statistics of each label and metric over cases, given as (case, scores), and of their "mean".
+
+    "mean" is first the mean of a case's defined labels, then over cases; its undefined counts the labels
+    of cases that were left out.
+    """
+    by_label: dict[str, list[Mapping[str, float | None]]] = {}
+    by_case: dict[str, list[Mapping[str, float | None]]] = {}
+    for case, scores in cases:
+        by_label.setdefault(scores.label, []).append(scores.values)
+        by_case.setdefault(case, []).append(scores.values)
+    summary = {label: _per_metric(rows) for label, rows in by_label.items()}
+    means = _per_metric([{name: stat.mean for name, stat in _per_metric(rows).items()} for rows in by_case.values()])
+    for name, stat in means.items():
+        undefined = sum(stats[name].undefined for stats in summary.values() if name in stats)
+        means[name] = replace(stat, undefined=undefined)
+    return {**summary, MEAN: means}
+
+
+def case_record(case: str, scores: Scores) -> dict[str, Any]:
+    """A flat row for JSON and CSV with every metric; those that were not asked for are None too."""
+    return {"case": case, "label": scores.label, **dict.fromkeys(METRICS), **scores.values}
+
+
+def summary_record(summary: Mapping[str, Mapping[str, Statistics]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The summary for JSON."""
+    return {label: {name: asdict(stat) for name, stat in stats.items()} for label, stats in summary.items()}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows with the same keys as aligned text: four decimals, words to the left, "-" for None."""
+    if not rows:
+        return ""
+    cells = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    words = [isinstance(value, str) for value in rows[0].values()]
+    lines = (
+        "  ".join(c.ljust(w) if left else c.rjust(w) for c, w, left in zip(line, widths, words, strict=True))
+        for line in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _mask(labels: NDArray[Any], values: tuple[int, ...], seen: Mask | None) -> Mask:
+    mask: Mask = reduce(np.logical_or, (labels == value for value in values))
+    return mask if seen is None else mask & seen
+
+
+def _per_metric(rows: Sequence[Mapping[str, float | None]]) -> dict[str, Statistics]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: _statistics([row[name] for row in rows if name in row]) for name in names}
+
+
+def _statistics(values: Sequence[float | None]) -> Statistics:
+    defined = [value for value in values if value is not None]
+    if not defined:
+        return Statistics(None, None, 0, len(values))
+    mean = math.fsum(defined) / len(defined)
+    std = math.sqrt(math.fsum((value - mean) ** 2 for value in defined) / len(defined))
+    return Statistics(mean, std, len(defined), len(values) - len(defined))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two masks, and what several metrics read from them."""
+
+    prediction: Mask
+    reference: Mask
+    spacing: Spacing
+    tolerance_mm: float
+
+    @cached_property
+    def overlap(self) -> Overlap:
+        return overlap(self.prediction, self.reference)
+
+    @cached_property
+    def detection(self) -> Detection:
+        return detection(self.prediction, self.reference)
+
+    @property
+    def volume_difference(self) -> int:
+        return self.overlap.predicted - self.overlap.referenced
+
+
+METRICS: dict[str, Callable[[_Pair], float | None]] = {
+    "dice": lambda p: p.overlap.dice,
+    "iou": lambda p: p.overlap.iou,
+    "hit": lambda p: p.overlap.recall,
+    "fp": lambda p: rest(p.overlap.precision),
+    "miss": lambda p: rest(p.overlap.recall),
+    "precision": lambda p: p.overlap.precision,
+    "recall": lambda p: p.overlap.recall,
+    "surface_dice": lambda p: surface_dice_tolerance_0(p.prediction, p.reference, p.spacing),
+    "surface_dice_at_tolerance": lambda p: surface_dice(
+        p.prediction, p.reference, p.spacing, tolerance_mm=p.tolerance_mm
+    ),
+    "hd95_mm": lambda p: hd95_mm(p.prediction, p.reference, p.spacing),
+    "volume_difference_mm3": lambda p: p.volume_difference * p.spacing.voxel_mm3,
+    "volume_difference_relative": lambda p: ratio(p.volume_difference, p.overlap.referenced),
+    "component_recall": lambda p: p.detection.recall,
+    "component_precision": lambda p: p.detection.precision,
+}
