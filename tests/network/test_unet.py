@@ -13,13 +13,13 @@ from vol3d.network.unet import InstanceNorm, UNet, UNetSettings, required_multip
 from vol3d.shapes import Shape3, Spacing
 
 LOPSIDED = UNetSettings(
-    features=(4, 6, 9),
-    kernels=(Shape3(1, 3, 3), Shape3(3, 3, 3), Shape3(3, 3, 5)),
-    strides=(Shape3(1, 1, 1), Shape3(1, 2, 2), Shape3(2, 3, 2)),
+    features=(4, 6, 7, 9),
+    kernels=(Shape3(1, 3, 3), Shape3(1, 3, 3), Shape3(3, 3, 3), Shape3(3, 3, 5)),
+    strides=(Shape3(1, 1, 1), Shape3(1, 2, 2), Shape3(2, 3, 1), Shape3(1, 1, 2)),
 )
 SETTINGS = pytest.mark.parametrize(
     "settings",
-    [LOPSIDED, replace(LOPSIDED, encoder="residual", convs_per_stage=(1, 2, 3), decoder_convs=1)],
+    [LOPSIDED, replace(LOPSIDED, encoder="residual", convs_per_stage=(1, 2, 1, 3), decoder_convs=1)],
     ids=["plain", "residual"],
 )
 
@@ -37,7 +37,7 @@ def awake(network: nn.Module) -> nn.Module:
 
 
 @SETTINGS
-def test_training_answers_every_resolution_and_prediction_the_full_one(settings: UNetSettings) -> None:
+def test_training_answers_every_resolution_but_the_lowest_and_prediction_the_full_one(settings: UNetSettings) -> None:
     network = UNet(settings, 2, 3)
     assert [tuple(o.shape) for o in network(image())] == [(2, 3, 6, 12, 8), (2, 3, 6, 6, 4)]
     full = network.eval()(image())
@@ -112,7 +112,7 @@ def test_the_parameters_are_those_of_the_formula() -> None:
     convs += sum(kernel * f * f for f in features) + sum(3 * kernel * f * f for f in features[:-1])
     ups = sum(8 * a * b + a for a, b in pairwise(features))
     norms = 4 * sum(features) + 4 * sum(features[:-1])
-    heads = sum(3 * f + 3 for f in features[:-1])
+    heads = sum(3 * f + 3 for f in features[:-2])
     settings = unet_settings_for(Shape3(128, 128, 128), Spacing(1, 1, 1))
     assert settings.features == features
     with torch.device("meta"):
@@ -173,7 +173,7 @@ def test_a_patch_too_small_to_halve_is_refused() -> None:
         {"decoder_convs": 0},
         {"kernels": (Shape3(1, 2, 3), *LOPSIDED.kernels[1:])},
         {"strides": (Shape3(2, 2, 2), *LOPSIDED.strides[1:])},
-        {"strides": (*LOPSIDED.strides[:2], Shape3(0, 1, 1))},
+        {"strides": (*LOPSIDED.strides[:3], Shape3(0, 1, 1))},
     ],
     ids=lambda c: next(iter(c)),
 )

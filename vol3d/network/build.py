@@ -30,6 +30,12 @@ class NetworkSettings:
     stages: UNetSettings | Literal["auto"] = "auto"
     options: dict[str, Option] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.name not in _NETWORKS:
+            near = get_close_matches(self.name, _NETWORKS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_NETWORKS))}"
+            raise ValueError(f"name: unknown network {self.name!r}, {hint}")
+
 
 Builder = Callable[[NetworkSettings, int, int], nn.Module]
 """Settings, channels of the image and channels of the logits to a network."""
@@ -41,18 +47,18 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
     """The named network with fresh weights, drawn from torch's global generator.
 
     Raises:
-        ValueError: an unknown name or option, or stages that the plan has not filled.
+        ValueError: an unknown option, or stages that the plan has not filled.
     """
-    return _network(settings.name)[0](settings, in_channels, out_channels)
+    return _NETWORKS[settings.name][0](settings, in_channels, out_channels)
 
 
 def network_multiple(settings: NetworkSettings) -> Shape3:
     """What the edges (z, y, x) of a patch or window must be multiples of for this network.
 
     Raises:
-        ValueError: an unknown name, or stages that the plan has not filled.
+        ValueError: stages that the plan has not filled.
     """
-    return _network(settings.name)[1](settings)
+    return _NETWORKS[settings.name][1](settings)
 
 
 def register_network(name: str, builder: Builder, *, multiple: Multiple = lambda _: Shape3(1, 1, 1)) -> None:
@@ -64,14 +70,6 @@ def register_network(name: str, builder: Builder, *, multiple: Multiple = lambda
     if name in _NETWORKS:
         raise ValueError(f"a network named {name!r} exists already; choose another name")
     _NETWORKS[name] = (builder, multiple)
-
-
-def _network(name: str) -> tuple[Builder, Multiple]:
-    if name not in _NETWORKS:
-        near = get_close_matches(name, _NETWORKS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_NETWORKS))}"
-        raise ValueError(f"unknown network {name!r}, {hint}")
-    return _NETWORKS[name]
 
 
 def _stages(settings: NetworkSettings) -> UNetSettings:

@@ -2,7 +2,7 @@
 
 The stages are nnU-Net's (Isensee et al., Nature Methods 2021; Nature Methods 2024 for the residual
 encoder), so that its weights fit: the first convolution of an encoder stage carries the stride, a
-transposed convolution undoes it in the decoder, and every decoder stage has its own 1x1x1 head.
+transposed convolution undoes it in the decoder, and a decoder stage has its own 1x1x1 head.
 Convolutions before a norm have no bias: the norm would subtract it again.
 """
 
@@ -118,7 +118,8 @@ class UNet(nn.Module):
     """Image (B, C, Z, Y, X) to logits (B, K, Z, Y, X), any float dtype.
 
     While training with deep supervision the answer is a list of logits, full resolution first, one
-    per decoder stage; otherwise the full resolution alone.
+    per decoder stage but the lowest (which nnU-Net's loss gives weight 0); otherwise the full
+    resolution alone.
     """
 
     def __init__(self, settings: UNetSettings, in_channels: int, out_channels: int) -> None:
@@ -179,9 +180,10 @@ class Decoder(nn.Module):
             convs += [ConvNorm(features, features, kernel, ONE) for _ in range(settings.decoder_convs - 1)]
             stages.append(nn.Sequential(*convs))
             heads.append(nn.Conv3d(features, out_channels, 1))
+        used = max(len(heads) - 1, 1) if settings.deep_supervision else 1
         self.ups = nn.ModuleList(ups)
         self.stages = nn.ModuleList(stages)
-        self.heads = nn.ModuleList(heads if settings.deep_supervision else heads[-1:])
+        self.heads = nn.ModuleList(heads[-used:])
 
     def forward(self, maps: list[Tensor]) -> Tensor | list[Tensor]:
         """Logits from the encoder's maps, each level joined with its skip."""
@@ -191,7 +193,7 @@ class Decoder(nn.Module):
             deep = stage(torch.cat((up(deep), skips.pop()), dim=1))
             features.append(deep)
         if self.training and len(self.heads) > 1:
-            return [head(one) for head, one in zip(self.heads, features, strict=True)][::-1]
+            return [head(one) for head, one in zip(reversed(self.heads), reversed(features), strict=False)]
         return cast(Tensor, self.heads[-1](deep))
 
 
