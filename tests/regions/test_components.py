@@ -67,6 +67,9 @@ def test_an_empty_mask_and_a_strided_one(labeller: Labeller) -> None:
     assert (empty.count, empty.labels.any(), component_boxes(empty)) == (0, False, [])
     assert component_sizes(empty).tolist() == [0]
     assert label(np.ones((8, 6, 4), dtype=np.bool_)[::2, 1:, ::-1], labeller=labeller).count == 1
+    mapped = np.ones((8, 6, 4), dtype=np.bool_)
+    mapped.flags.writeable = False
+    assert label(mapped, labeller=labeller).count == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (3, 1, 5), (5, 7, 1), (7, 5, 3)])

@@ -49,9 +49,9 @@ def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller:
 
         # uint32 is the widest type that cc3d and int32 share: fewer than 2^31 components fit both.
         # Not as bool: for binary images cc3d 4.1.1 reserves too few labels where an axis is odd and
-        # the components lie as densely as they can, and fails.
+        # the components lie as densely as they can, and fails. Writable: it refuses read-only arrays.
         labels, count = cc3d.connected_components(
-            np.ascontiguousarray(mask).view(np.uint8),
+            np.require(mask, requirements=["C", "W"]).view(np.uint8),
             connectivity=connectivity,
             out_dtype=np.uint32,
             return_N=True,
