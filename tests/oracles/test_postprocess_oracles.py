@@ -1,0 +1,100 @@
+"""Post-processing against scikit-image, SciPy and cc3d."""
+
+import cc3d
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from scipy import ndimage
+from skimage.filters import apply_hysteresis_threshold
+from skimage.morphology import flood, remove_small_holes
+
+from vol3d.postprocess.growth import grow_range
+from vol3d.postprocess.morphology import close_gaps, fill_holes
+from vol3d.postprocess.size import keep_largest, remove_small
+from vol3d.postprocess.threshold import hysteresis
+from vol3d.regions.components import Connectivity
+from vol3d.shapes import Spacing
+
+SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=7)
+MASKS = arrays(np.bool_, SHAPES, fill=st.nothing())
+CONNECTIVITIES = st.sampled_from((6, 18, 26))
+SPACING = Spacing(0.8, 1.0, 3.0)
+
+
+def lumpy(rng: np.random.Generator, shape: tuple[int, int, int] = (20, 31, 17)) -> np.ndarray:
+    """A smooth probability with components of many sizes."""
+    field = ndimage.gaussian_filter(rng.standard_normal(shape), 1.0)
+    return ((field - field.min()) / np.ptp(field)).astype(np.float32)
+
+
+@given(mask=MASKS, voxels=st.integers(1, 9), connectivity=CONNECTIVITIES)
+def test_size_filter_is_dust(mask: np.ndarray, voxels: int, connectivity: Connectivity) -> None:
+    ours = remove_small(mask, min_volume_mm3=voxels * SPACING.voxel_mm3, spacing=SPACING, connectivity=connectivity)
+    theirs = cc3d.dust(mask.astype(np.uint8), threshold=voxels, connectivity=connectivity)
+    np.testing.assert_array_equal(ours, theirs.astype(np.bool_))
+
+
+@pytest.mark.parametrize("connectivity", [6, 18, 26])
+def test_size_filter_is_scikit_images(rng: np.random.Generator, connectivity: Connectivity) -> None:
+    from skimage.morphology import remove_small_objects
+
+    mask = lumpy(rng) > 0.6
+    ours = remove_small(mask, min_volume_mm3=12 * SPACING.voxel_mm3, spacing=SPACING, connectivity=connectivity)
+    rank = (6, 18, 26).index(connectivity) + 1
+    np.testing.assert_array_equal(ours, remove_small_objects(mask, max_size=11, connectivity=rank))
+    assert 0 < ours.sum() < mask.sum()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_largest_are_cc3ds(rng: np.random.Generator, count: int) -> None:
+    mask = lumpy(rng) > 0.6
+    theirs = cc3d.largest_k(mask, k=count, connectivity=26).astype(np.bool_)
+    np.testing.assert_array_equal(keep_largest(mask, count=count), theirs)
+
+
+@given(
+    p=arrays(np.float32, SHAPES, elements=st.sampled_from([np.float32(n / 8) for n in range(9)]), fill=st.nothing()),
+    low=st.integers(1, 8),
+    more=st.integers(0, 7),
+)
+def test_hysteresis_is_scikit_images(p: np.ndarray, low: int, more: int) -> None:
+    high = min(8, low + more)
+    ours = hysteresis(p, seed_threshold=high / 8, grow_threshold=low / 8, connectivity=6)
+    # scikit-image joins by faces, and its bounds are exclusive: half a grey step below ours.
+    theirs = apply_hysteresis_threshold(p, low / 8 - 1 / 16, high / 8 - 1 / 16)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+@given(mask=MASKS)
+def test_fill_is_scipys(mask: np.ndarray) -> None:
+    np.testing.assert_array_equal(fill_holes(mask, spacing=SPACING), ndimage.binary_fill_holes(mask))
+
+
+def test_small_holes_are_scikit_images(rng: np.random.Generator) -> None:
+    mask = lumpy(rng) < 0.62
+    mask[0] = mask[-1] = mask[:, 0] = mask[:, -1] = mask[:, :, 0] = mask[:, :, -1] = True  # no hole at the edge
+    ours = fill_holes(mask, spacing=SPACING, max_volume_mm3=8 * SPACING.voxel_mm3)
+    np.testing.assert_array_equal(ours, remove_small_holes(mask, max_size=8, connectivity=1))
+    assert mask.sum() < ours.sum() < mask.size
+
+
+def test_closing_is_scipys(rng: np.random.Generator) -> None:
+    mask = np.zeros((20, 31, 17), dtype=np.bool_)
+    mask[4:16, 4:27, 4:13] = lumpy(rng, (12, 23, 9)) > 0.6
+    z, y, x = np.ogrid[-3:4, -2:3, -1:2]
+    ball = (z * 0.8) ** 2 + (y * 1.0) ** 2 + (x * 3.0) ** 2 <= 2.0**2
+    np.testing.assert_array_equal(
+        close_gaps(mask, radius_mm=2.0, spacing=SPACING), ndimage.binary_closing(mask, structure=ball)
+    )
+
+
+@given(image=arrays(np.int16, SHAPES, elements=st.integers(0, 5), fill=st.nothing()), tolerance=st.integers(0, 3))
+def test_range_growth_from_one_voxel_is_scikit_images_flood(image: np.ndarray, tolerance: int) -> None:
+    place = tuple(n // 2 for n in image.shape)
+    mask = np.zeros(image.shape, dtype=np.bool_)
+    mask[place] = True
+    middle = int(image[place])
+    ours = grow_range(mask, image, low=middle - tolerance, high=middle + tolerance).mask
+    np.testing.assert_array_equal(ours, flood(image, place, tolerance=tolerance))

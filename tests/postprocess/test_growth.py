@@ -1,0 +1,192 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from vol3d.postprocess import growth
+from vol3d.postprocess.growth import grow_range, grow_slices, median_range
+
+
+@st.composite
+def scenes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A mask, grey values few enough to be alike, and where growth is allowed."""
+    shape = draw(st.tuples(st.integers(1, 6), st.integers(1, 5), st.integers(1, 5)))
+    return (
+        draw(arrays(np.bool_, shape, elements=st.sampled_from((False, False, True)), fill=st.nothing())),
+        draw(arrays(np.uint16, shape, elements=st.sampled_from((0, 3, 5, 9, 65535)), fill=st.nothing())),
+        draw(arrays(np.bool_, shape, elements=st.sampled_from((True, True, False)), fill=st.nothing())),
+    )
+
+
+TOLERANCES = st.sampled_from((0, 2, 4, 6, 70000))
+
+
+def swept(mask: np.ndarray, image: np.ndarray, allowed: np.ndarray, tolerance: int, least: int) -> np.ndarray:
+    """The rule said voxel by voxel: sweep up, sweep down, until nothing changes."""
+    mask = mask.copy()
+    depth, height, width = mask.shape
+    while True:
+        before = mask.copy()
+        for planes, step in ((range(1, depth), -1), (range(depth - 2, -1, -1), 1)):
+            for z in planes:
+                for y, x in np.argwhere(allowed[z] & ~mask[z]):
+                    alike = [
+                        abs(int(image[z + step, j, i]) - int(image[z, y, x])) <= tolerance
+                        for j in range(max(0, y - 1), min(height, y + 2))
+                        for i in range(max(0, x - 1), min(width, x + 2))
+                        if mask[z + step, j, i]
+                    ]
+                    mask[z, y, x] |= sum(alike) >= least
+        if (mask == before).all():
+            return mask
+
+
+@given(scene=scenes(), tolerance=TOLERANCES, least=st.integers(1, 4))
+def test_the_front_ends_where_sweeping_ends(
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], tolerance: int, least: int
+) -> None:
+    mask, image, allowed = scene
+    for array in scene:
+        array.flags.writeable = False
+    grown = grow_slices(mask, image, tolerance=tolerance, min_neighbours=least, allowed=allowed)
+    np.testing.assert_array_equal(grown.mask, swept(mask, image, allowed, tolerance, least))
+    assert grown.refused == 0
+
+
+def test_a_front_in_pieces_is_the_same_front(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask, image = rng.random((20, 31, 17)) < 0.05, rng.integers(0, 9, (20, 31, 17), dtype=np.uint16)
+    whole = grow_slices(mask, image, tolerance=2)
+    monkeypatch.setattr(growth, "VOXELS_AT_ONCE", 7)
+    np.testing.assert_array_equal(grow_slices(mask, image, tolerance=2).mask, whole.mask)
+
+
+@given(scene=scenes(), pair=st.tuples(TOLERANCES, TOLERANCES))
+def test_slices_add_only_where_allowed_and_more_with_tolerance(
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], pair: tuple[int, int]
+) -> None:
+    mask, image, allowed = scene
+    less, more = (grow_slices(mask, image, tolerance=t, allowed=allowed).mask for t in sorted(pair))
+    assert (less.dtype, less.shape) == (np.bool_, mask.shape)
+    assert not (mask & ~less).any()
+    assert not (less & ~more).any()
+    assert not (more & ~mask & ~allowed).any()
+    again = grow_slices(more, image, tolerance=max(pair), allowed=allowed).mask
+    np.testing.assert_array_equal(again, more)
+
+
+@given(scene=scenes(), tolerance=TOLERANCES, most=st.sampled_from((1.0, 2.0, 3.5, math.inf)))
+def test_up_is_like_down(scene: tuple[np.ndarray, np.ndarray, np.ndarray], tolerance: int, most: float) -> None:
+    mask, image, allowed = scene
+    there = grow_slices(mask, image, tolerance=tolerance, allowed=allowed, max_growth=most)
+    back = grow_slices(*(a[::-1] for a in scene[:2]), tolerance=tolerance, allowed=allowed[::-1], max_growth=most)
+    np.testing.assert_array_equal(back.mask[::-1], there.mask)
+    assert back.refused == there.refused
+
+
+@pytest.mark.parametrize("form", ["slices", "range"])
+@pytest.mark.parametrize(
+    ("values", "tolerance", "grows"), [((5, 3), 2, True), ((5, 3), 1, False), ((65535, 0), 9, False)]
+)
+def test_unsigned_grey_values_do_not_wrap(form: str, values: tuple[int, int], tolerance: int, grows: bool) -> None:
+    for first, second in (values, values[::-1]):
+        image = np.full((4, 5, 6), first, dtype=np.uint16)
+        image[2:] = second
+        mask = np.zeros(image.shape, dtype=np.bool_)
+        mask[1] = True
+        if form == "slices":
+            grown = grow_slices(mask, image, tolerance=tolerance).mask
+        else:
+            low, high = median_range(mask, image, tolerance)
+            grown = grow_range(mask, image, low=low, high=high).mask
+        assert grown[2].all() == grown[3].any() == grows
+        assert grown[0].all()  # its own value always goes on
+
+
+def two_vessels() -> tuple[np.ndarray, np.ndarray]:
+    """A tube that ends in the volume, one that opens into a bright slab, and the mask of a few planes of both."""
+    image = np.full((20, 31, 17), 100, dtype=np.uint16)
+    image[2:14, 5:8, 4:7] = image[2:14, 20:23, 8:11] = 900
+    image[14:17] = 900
+    image[12:, 5:8, 4:7] = 100
+    mask = image == 900
+    mask[:4] = mask[8:] = False
+    return mask, image
+
+
+@pytest.mark.parametrize("form", ["slices", "range"])
+def test_a_leak_is_refused_whole_and_the_rest_grows(form: str) -> None:
+    mask, image = two_vessels()
+
+    def grown(max_growth: float) -> growth.Growth:
+        if form == "slices":
+            return grow_slices(mask, image, tolerance=10, max_growth=max_growth)
+        return grow_range(mask, image, low=890, high=910, max_growth=max_growth)
+
+    free, bounded = grown(math.inf), grown(4.0)
+    tube, leaking = np.s_[:, :12], np.s_[:12, 15:]
+    assert free.refused == 0
+    assert free.mask[14:17, 20:23].any()
+    assert bounded.refused == 1
+    np.testing.assert_array_equal(bounded.mask[leaking], mask[leaking])
+    np.testing.assert_array_equal(bounded.mask[tube], free.mask[tube] & (np.arange(20) < 12)[:, None, None])
+    assert bounded.mask.sum() == mask.sum() + 6 * 9
+
+
+def test_a_leak_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask, image = np.zeros((60, 31, 17), dtype=np.bool_), np.zeros((60, 31, 17), dtype=np.uint8)
+    mask[0, 10:12, 8:10] = True
+    stopped: list[int] = []
+    front = growth._front
+    monkeypatch.setattr(growth, "_front", lambda *a: stopped.append(int((result := front(*a)).sum())) or result)
+    assert grow_slices(mask, image, tolerance=1, max_growth=4.0).refused == 1
+    assert stopped[0] < 200
+
+
+@given(scene=scenes(), pair=st.tuples(TOLERANCES, TOLERANCES), connectivity=st.sampled_from((6, 18, 26)))
+def test_ranges_add_what_is_joined_and_no_more(
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], pair: tuple[int, int], connectivity: int
+) -> None:
+    mask, image, allowed = scene
+    for array in scene:
+        array.flags.writeable = False
+    less, more = (
+        grow_range(mask, image, low=5 - t, high=5 + t, allowed=allowed, connectivity=connectivity).mask  # type: ignore[arg-type]
+        for t in sorted(pair)
+    )
+    assert (less.dtype, less.shape) == (np.bool_, mask.shape)
+    assert not (mask & ~less).any()
+    assert not (less & ~more).any()
+    added = more & ~mask
+    assert not (added & ~allowed).any()
+    assert (np.abs(image[added].astype(int) - 5) <= max(pair)).all()
+    again = grow_range(more, image, low=5 - max(pair), high=5 + max(pair), allowed=allowed, connectivity=connectivity)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again.mask, more)
+
+
+def test_empty_masks_and_closed_volumes_stay() -> None:
+    mask, image = two_vessels()
+    nothing = np.zeros_like(mask)
+    for form in (
+        lambda m, allowed: grow_slices(m, image, tolerance=10, allowed=allowed, max_growth=2.0),
+        lambda m, allowed: grow_range(m, image, low=0, high=999, allowed=allowed, max_growth=2.0),
+    ):
+        assert not form(nothing, None).mask.any()
+        np.testing.assert_array_equal(form(mask, nothing).mask, mask)
+    assert all(math.isnan(v) for v in median_range(nothing, image, 3.0))
+
+
+def test_refusals() -> None:
+    mask, image = two_vessels()
+    with pytest.raises(ValueError, match=r"an image of the mask's shape"):
+        grow_slices(mask, image[1:], tolerance=1)
+    with pytest.raises(ValueError, match=r"an allowed mask of the mask's shape"):
+        grow_range(mask, image, low=0, high=1, allowed=mask[1:])
+    with pytest.raises(ValueError, match="width -1"):
+        grow_range(mask, image, low=1, high=0)
+    with pytest.raises(ValueError, match="min_neighbours must be 1 to 9, got 10"):
+        grow_slices(mask, image, tolerance=1, min_neighbours=10)
+    with pytest.raises(ValueError, match="max_growth must be 1 or more, got nan"):
+        grow_slices(mask, image, tolerance=1, max_growth=math.nan)

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from vol3d.postprocess.threshold import decide, hysteresis, seed_counts
+from vol3d.regions.components import Connectivity
+
+SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=6)
+TENTHS = st.integers(0, 10).map(lambda n: n / 10)
+PROBABILITIES = arrays(np.float32, SHAPES, elements=st.sampled_from([np.float32(n / 10) for n in range(11)]))
+CONNECTIVITIES = st.sampled_from((6, 18, 26))
+
+
+@given(p=PROBABILITIES, pair=st.tuples(TENTHS, TENTHS), least=st.integers(1, 4), connectivity=CONNECTIVITIES)
+def test_hysteresis_lies_between_its_two_masks(
+    p: np.ndarray, pair: tuple[float, float], least: int, connectivity: Connectivity
+) -> None:
+    low, high = sorted(pair)
+    before = p.copy()
+    mask = hysteresis(p, seed_threshold=high, grow_threshold=low, min_seed_voxels=least, connectivity=connectivity)
+    assert (mask.shape, mask.dtype) == (p.shape, np.bool_)
+    assert not (mask & ~(p >= low)).any()
+    if least == 1:
+        assert not ((p >= high) & ~mask).any()
+    np.testing.assert_array_equal(p, before)
+
+
+@given(p=PROBABILITIES, t=TENTHS, connectivity=CONNECTIVITIES)
+def test_equal_thresholds_are_a_plain_threshold(p: np.ndarray, t: float, connectivity: Connectivity) -> None:
+    mask = hysteresis(p, seed_threshold=t, grow_threshold=t, connectivity=connectivity)
+    np.testing.assert_array_equal(mask, p >= t)
+    np.testing.assert_array_equal(mask, decide(p[None], "sigmoid", t)[0])
+
+
+@given(p=PROBABILITIES, low=TENTHS, data=st.data())
+def test_one_labelling_answers_every_triplet(p: np.ndarray, low: float, data: st.DataObject) -> None:
+    ladder = [t / 10 for t in range(round(low * 10), 11)]
+    found = seed_counts(p, grow_threshold=low, seed_thresholds=ladder)
+    high, least = data.draw(st.sampled_from(ladder)), data.draw(st.integers(1, 5))
+    expected = hysteresis(p, seed_threshold=high, grow_threshold=low, min_seed_voxels=least)
+    np.testing.assert_array_equal(found.mask(high, least), expected)
+
+
+def test_a_component_needs_all_its_seed_voxels() -> None:
+    p = np.array([[[0.9, 0.4, 0.9, 0.1, 0.9, 0.4, 0.2, 0.4]]], dtype=np.float32)
+    masks = [hysteresis(p, seed_threshold=0.9, grow_threshold=0.4, min_seed_voxels=n)[0, 0] for n in (1, 2, 3)]
+    assert [m.astype(int).tolist() for m in masks] == [[1, 1, 1, 0, 1, 1, 0, 0], [1, 1, 1, 0, 0, 0, 0, 0], [0] * 8]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_bounds_are_inclusive_in_every_precision(dtype: type) -> None:
+    p = np.full((2, 3, 4), 0.3, dtype=dtype)
+    assert decide(p[None], "sigmoid", 0.3).all()
+    assert hysteresis(p, seed_threshold=0.3, grow_threshold=0.3).all()
+    assert not decide(np.nextafter(p, dtype(0))[None], "sigmoid", 0.3).any()
+
+
+def test_each_region_has_its_threshold() -> None:
+    p = np.full((2, 1, 2, 3), 0.4, dtype=np.float32)
+    assert decide(p, "sigmoid", (0.5, 0.3)).any(axis=(1, 2, 3)).tolist() == [False, True]
+
+
+@given(p=arrays(np.float16, st.tuples(*[st.integers(1, 4)] * 4), elements=st.sampled_from((0.0, 0.25, 0.5, 0.75))))
+def test_softmax_takes_the_first_of_the_largest_channels(p: np.ndarray) -> None:
+    winner = p.argmax(axis=0)
+    masks = decide(p, "softmax")
+    assert masks.shape == (len(p) - 1, *p.shape[1:])
+    for region, mask in enumerate(masks, start=1):
+        np.testing.assert_array_equal(mask, winner == region)
+
+
+@given(p=arrays(np.float32, (3, 5, 4, 2), elements=st.sampled_from((0.125, 0.25, 0.5))), cut=st.integers(1, 4))
+def test_any_slab_split_decides_the_same(p: np.ndarray, cut: int) -> None:
+    for activation in ("sigmoid", "softmax"):
+        slabs = [decide(p[:, :cut], activation), decide(p[:, cut:], activation)]
+        np.testing.assert_array_equal(np.concatenate(slabs, axis=1), decide(p, activation))
+
+
+def test_refusals() -> None:
+    p = np.zeros((2, 3, 4, 5), dtype=np.float32)
+    with pytest.raises(ValueError, match=r"grow_threshold 0.7 must not be above a seed_threshold \[0.3\]"):
+        hysteresis(p[0], seed_threshold=0.3, grow_threshold=0.7)
+    with pytest.raises(ValueError, match="min_seed_voxels must be 1 or more, got 0"):
+        hysteresis(p[0], seed_threshold=0.7, grow_threshold=0.3, min_seed_voxels=0)
+    with pytest.raises(ValueError, match=r"for each of 2 regions, got \(0.5,\)"):
+        decide(p, "sigmoid", (0.5,))
+    with pytest.raises(ValueError, match="got 50"):
+        decide(p, "sigmoid", 50)
+    with pytest.raises(ValueError, match="got 'relu'"):
+        decide(p, "relu")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="C, Z, Y, X"):
+        decide(p[0], "sigmoid")

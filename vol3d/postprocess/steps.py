@@ -1,0 +1,218 @@
+"""The ordered list of named steps that a plan's ``postprocess:`` holds: run it, read it, write it.
+
+A new step is a frozen child of Step beside its code and one line in STEPS; a plugin calls
+register_step.
+"""
+
+import inspect
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from difflib import get_close_matches
+from functools import reduce
+from operator import or_
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from vol3d.postprocess.gate import OrganGate
+from vol3d.postprocess.growth import GrowRange, GrowSlices
+from vol3d.postprocess.morphology import CloseGaps, FillHoles
+from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step
+from vol3d.postprocess.size import Largest, SizeFilter
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+
+__all__ = [
+    "STEPS",
+    "Needs",
+    "RegionScene",
+    "Scene",
+    "Step",
+    "StepReport",
+    "StepsResult",
+    "apply_steps",
+    "needs",
+    "register_step",
+    "steps_from",
+    "steps_to",
+]
+
+ALL = "all"
+
+STEPS: dict[str, type[Step]] = {
+    step.name: step
+    for step in (
+        Threshold,
+        Hysteresis,
+        Presence,
+        SizeFilter,
+        Largest,
+        FillHoles,
+        CloseGaps,
+        OrganGate,
+        GrowSlices,
+        GrowRange,
+    )
+}
+
+StepClass = TypeVar("StepClass", bound=type[Step])
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did to one region, in voxels."""
+
+    step: str
+    region: str
+    voxels_before: int
+    removed: int
+    added: int
+    note: str = ""
+
+    @property
+    def voxels_after(self) -> int:
+        """Voxels that the region has after the step."""
+        return self.voxels_before - self.removed + self.added
+
+
+@dataclass(frozen=True)
+class StepsResult:
+    """The new masks (R, Z, Y, X), and a report per step and region in the order they ran."""
+
+    masks: Mask
+    report: tuple[StepReport, ...]
+
+
+def needs(steps: Sequence[Step]) -> Needs:
+    """Which arrays of the scene these steps look at."""
+    return reduce(or_, (step.needs() for step in steps), Needs())
+
+
+def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult:
+    """Run the steps in order on masks (R, Z, Y, X), one per region of the scene; masks is not modified.
+
+    Raises:
+        ValueError: masks do not fit the scene, a step names a region that is not there, or the scene
+            lacks an array that a step needs. All of it is checked before the first step runs.
+    """
+    _check(masks, steps, scene)
+    result, report = masks.copy(), []
+    for step in steps:
+        for number, region in enumerate(scene.regions):
+            if step.region not in (ALL, region):
+                continue
+            before = result[number]
+            before.flags.writeable = False
+            done = step.apply(before, scene.of(region))
+            if done.mask.shape != before.shape or done.mask.dtype != np.bool_:
+                raise ValueError(
+                    f"{step.name} must give a bool mask of shape {before.shape}, "
+                    f"got {done.mask.dtype} of shape {done.mask.shape}"
+                )
+            had, has, kept = (int(np.count_nonzero(m)) for m in (before, done.mask, before & done.mask))
+            report.append(StepReport(step.name, region, had, had - kept, has - kept, done.note))
+            result[number] = done.mask
+    return StepsResult(result, tuple(report))
+
+
+def _check(masks: Mask, steps: Sequence[Step], scene: Scene) -> None:
+    if masks.ndim != 4 or len(masks) != len(scene.regions) or masks.dtype != np.bool_:
+        raise ValueError(
+            f"expected bool masks (R, Z, Y, X) of the regions {scene.regions}, got {masks.dtype} of shape {masks.shape}"
+        )
+    for name, grid in scene.grids():
+        if grid != masks.shape[1:]:
+            raise ValueError(f"expected masks on the {name}'s grid {grid}, got {masks.shape[1:]}")
+    for step in steps:
+        if step.region not in (ALL, *scene.regions):
+            raise ValueError(_unknown(f"{step.name}: region", step.region, (ALL, *scene.regions)))
+        if missing := scene.missing(step.needs()):
+            what = {"organ": "an organ mask", "image": "the image", "probability": "the probability"}
+            raise ValueError(
+                f"the step {step.name} needs {' and '.join(what[name] for name in missing)}, and none was given: "
+                "give it, or take the step out of postprocess"
+            )
+
+
+def register_step(step: StepClass) -> StepClass:
+    """Make a plugin's step known by its name; returns it, so it serves as a decorator.
+
+    Raises:
+        ValueError: another step has that name.
+        TypeError: it is not a concrete Step with a name and a locality.
+    """
+    wanted = ("name", "locality")
+    if not issubclass(step, Step) or inspect.isabstract(step) or not all(hasattr(step, field) for field in wanted):
+        raise TypeError(f"a step is a child of Step with name, locality and apply, got {step.__name__}")
+    if STEPS.get(step.name, step) is not step:
+        raise ValueError(f"there is a step {step.name!r} already: {STEPS[step.name].__name__}")
+    STEPS[step.name] = step
+    return step
+
+
+def steps_to(steps: Sequence[Step]) -> list[dict[str, dict[str, Any]]]:
+    """The steps as plain data with every field, as steps_from reads it: [{name: {field: value}}, ...]."""
+    return [{step.name: asdict(step)} for step in steps]
+
+
+def steps_from(plain: Any) -> tuple[Step, ...]:
+    """The steps that plain data spells: a list of {name: {field: value}}, or of bare names.
+
+    Raises:
+        ValueError: another form, a name or field that is not known, a field that is missing, of
+            another type or out of its range; the sentence names the step and the field.
+    """
+    if not isinstance(plain, list | tuple):
+        raise ValueError(f"expected a list of steps such as [{{largest: {{count: 1}}}}], got {plain!r}")
+    return tuple(_step(entry) for entry in plain)
+
+
+def _step(entry: Any) -> Step:
+    if isinstance(entry, str):
+        entry = {entry: None}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise ValueError(f"expected one step as {{name: {{field: value}}}}, got {entry!r}")
+    ((name, values),) = entry.items()
+    if name not in STEPS:
+        raise ValueError(_unknown("the step", name, tuple(STEPS)))
+    values = {} if values is None else values
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name}: expected its fields as {{field: value}}, got {values!r}")
+    step, known = STEPS[name], {field.name: field for field in fields(STEPS[name])}
+    for key in values:
+        if key not in known:
+            raise ValueError(_unknown(f"{name}: the field", key, tuple(known)))
+    absent = [f.name for f in known.values() if f.default is MISSING and f.name not in values]
+    if absent:
+        raise ValueError(f"{name} needs {', '.join(absent)}")
+    hints = get_type_hints(step)
+    return step(**{key: _typed(f"{name}: {key}", value, hints[key]) for key, value in values.items()})
+
+
+def _typed(what: str, value: Any, hint: Any) -> Any:
+    """The value, a whole number made float where the field is one.
+
+    Raises:
+        ValueError: it is not of the field's type.
+    """
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for choice in choices:
+        if get_origin(choice) is Literal:
+            if any(value == option and type(value) is type(option) for option in get_args(choice)):
+                return value
+        elif type(value) is choice:
+            return value
+        elif choice is float and type(value) is int:
+            return float(value)
+    raise ValueError(f"{what} must be {' or '.join(_said(choice) for choice in choices)}, got {value!r}")
+
+
+def _said(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(str(option) for option in get_args(hint))
+    return {float: "a number", int: "a whole number", str: "a name", type(None): "null"}.get(hint, str(hint))
+
+
+def _unknown(what: str, name: Any, known: tuple[str, ...]) -> str:
+    near = get_close_matches(str(name), known, n=1)
+    return f"{what} {name!r} is not known{f'; did you mean {near[0]!r}' if near else ''} ({', '.join(known)})"
