@@ -1,0 +1,159 @@
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vol3d.errors import InputError, UsageError
+from vol3d.files.volumes import create_volume
+from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.box import Box
+from vol3d.metrics.report import METRICS
+from vol3d.shapes import Spacing, shape3
+from vol3d.tasks.evaluate import evaluate, regions
+from vol3d.tasks.reporter import Silent
+
+SPACING = Spacing(0.8, 1.0, 3.0)
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
+def organ(shift: int = 0, label: int = 1) -> NDArray[np.uint8]:
+    labels = np.zeros((20, 31, 17), dtype=np.uint8)
+    labels[4:15, 5 + shift : 20 + shift, 2:12] = label
+    return labels
+
+
+def save(path: Path, labels: NDArray[Any], affine: NDArray[np.float64] | None = None) -> Path:
+    affine = from_spacing(SPACING) if affine is None else affine
+    sink = create_volume(path, shape=shape3(labels.shape), dtype=labels.dtype, affine=affine)
+    sink.write(Box.whole(shape3(labels.shape)), labels[None])
+    sink.commit()
+    return path
+
+
+def batch(folder: Path, suffix: str = ".nii.gz", **volumes: NDArray[Any]) -> Path:
+    folder.mkdir(parents=True)
+    for name, labels in volumes.items():
+        save(folder / f"{name}{suffix}", labels)
+    return folder
+
+
+def test_two_files(tmp_path: Path) -> None:
+    prediction, truth = save(tmp_path / "p.nii.gz", organ(shift=3)), save(tmp_path / "t.nii", organ())
+    ((name, scores),) = evaluate(prediction, truth, tolerance_mm=3.0).cases
+    assert (name, scores.label) == ("t", "foreground")
+    assert scores.values["dice"] == pytest.approx(12 / 15)
+    assert scores.values["hd95_mm"] == pytest.approx(3.0)
+    assert scores.values["surface_dice_at_tolerance"] == pytest.approx(1.0)
+
+
+def test_masks_of_other_values_and_formats_are_compared_as_masks(tmp_path: Path) -> None:
+    truth = batch(tmp_path / "truth", a=organ(label=255), b=organ(2, label=255))
+    prediction = batch(tmp_path / "prediction", ".npy", b=organ(2), a=organ(1).astype(np.float32) * 0.9999)
+    scores = dict(evaluate(prediction, truth).cases)
+    assert list(scores) == ["a", "b"]
+    assert {s.label for s in scores.values()} == {"foreground"}
+    assert scores["a"].values["dice"] == pytest.approx(14 / 15)
+    assert scores["b"].values["dice"] == 1.0
+    assert scores["a"].values["hd95_mm"] == pytest.approx(SPACING.y)  # the place is the NIfTI file's
+
+
+def test_the_labels_are_those_of_the_whole_batch(tmp_path: Path) -> None:
+    both = organ()
+    both[0, 0, 0] = 2
+    truth = batch(tmp_path / "truth", a=both, b=organ(), c=0 * organ())
+    prediction = batch(tmp_path / "prediction", a=organ(), b=organ(label=3), c=0 * organ())
+    evaluation = evaluate(prediction, truth)
+    assert [(c, s.label) for c, s in evaluation.cases] == [(c, v) for c in "abc" for v in "123"]
+    summary = evaluation.summary
+    assert (summary["1"]["dice"].n, summary["1"]["dice"].undefined) == (2, 1)
+    assert summary["2"]["dice"].mean == 0.0
+    assert summary["mean"]["dice"].n == 2
+
+
+def test_named_regions(tmp_path: Path) -> None:
+    truth = organ(label=1)
+    truth[4:6] = np.where(truth[4:6], 2, 0)
+    prediction, truth_path = save(tmp_path / "p.nii.gz", organ()), save(tmp_path / "t.nii.gz", truth)
+    evaluation = evaluate(prediction, truth_path, labels=regions(["whole=1+2", "part=2"]))
+    assert {s.label: s.values["dice"] for _, s in evaluation.cases} == {"whole": 1.0, "part": 0.0}
+    for words in (["liver"], ["=1"], ["liver=x"], ["liver=0"], ["mean=1"], ["a=1", "a=2"], ["a=256"]):
+        with pytest.raises(UsageError, match="--labels"):
+            regions(words)
+
+
+def test_what_is_written_says_what_is_returned(tmp_path: Path) -> None:
+    truth = batch(tmp_path / "truth", a=organ(), b=0 * organ())
+    prediction = batch(tmp_path / "prediction", a=organ(1), b=organ())
+    evaluation = evaluate(prediction, truth, out=tmp_path / "new" / "scores")
+    folder = tmp_path / "new" / "scores"
+    assert sorted(p.name for p in folder.iterdir()) == ["metrics.csv", "metrics.json", "summary.txt"]
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record == evaluation.record()
+    assert set(record["cases"][0]) == {"case", "label", *METRICS}
+    assert record["cases"][1]["hd95_mm"] is None
+    assert record["summary"]["mean"]["hd95_mm"] == {"mean": pytest.approx(1.0), "std": 0.0, "n": 1, "undefined": 1}
+    with (folder / "metrics.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert float(rows[0]["dice"]) == record["cases"][0]["dice"]
+    assert rows[1]["hd95_mm"] == ""
+    assert "surface_dice" in (folder / "summary.txt").read_text()
+
+
+def test_truths_without_a_prediction_are_all_named(tmp_path: Path) -> None:
+    truth = batch(tmp_path / "truth", a=organ(), b=organ(), c=organ())
+    prediction = batch(tmp_path / "prediction", b=organ(), d=organ())
+    with pytest.raises(InputError, match=r"2 of 3 truths .* a, c$"):
+        evaluate(prediction, truth)
+    save(prediction / "a.nii", organ())
+    save(prediction / "c.nii", organ())
+    notes = Notes()
+    assert len(evaluate(prediction, truth, reporter=notes).cases) == 3
+    assert notes.warnings == ["1 predictions have no truth and are not scored: d"]
+
+
+def test_other_grids_are_refused_naming_both(tmp_path: Path, oblique_affine: NDArray[np.float64]) -> None:
+    truth = save(tmp_path / "t.nii.gz", organ())
+    smaller = save(tmp_path / "s.nii.gz", organ()[1:])
+    with pytest.raises(InputError, match=r"s\.nii\.gz .*\(19, 31, 17\).* and .*t\.nii\.gz .*\(20, 31, 17\)"):
+        evaluate(smaller, truth)
+    elsewhere = save(tmp_path / "o.nii.gz", organ(), oblique_affine)
+    with pytest.raises(InputError, match="different places"):
+        evaluate(elsewhere, truth)
+    assert evaluate(elsewhere, truth, spacing=SPACING).cases[0][1].values["dice"] == 1.0
+
+
+@pytest.mark.parametrize("wrong", [0.5, -1.0, 300.0, np.nan])
+def test_what_is_no_label_is_refused(tmp_path: Path, wrong: float) -> None:
+    image = organ().astype(np.float32)
+    image[0, 0, 0] = wrong
+    prediction, truth = save(tmp_path / "p.npy", image), save(tmp_path / "t.nii.gz", organ())
+    with pytest.raises(InputError, match=r"p\.npy holds no labels: expected integers from 0 to 255"):
+        evaluate(prediction, truth)
+
+
+def test_usage(tmp_path: Path) -> None:
+    truth = batch(tmp_path / "truth", a=organ(), b=organ())
+    one = save(tmp_path / "one.nii.gz", organ())
+    with pytest.raises(UsageError, match=r"holds 1, .* holds 2"):
+        evaluate(one, truth)
+    with pytest.raises(UsageError, match="does not exist"):
+        evaluate(tmp_path / "nowhere", truth)
+    with pytest.raises(UsageError, match="tolerance"):
+        evaluate(one, one, tolerance_mm=-1)
+    with pytest.raises(UsageError, match="it is a file"):
+        evaluate(one, one, out=one)
+    empty = save(tmp_path / "empty.nii.gz", 0 * organ())
+    with pytest.raises(InputError, match="no label occurs"):
+        evaluate(empty, empty)
+    assert evaluate(empty, empty, labels=regions(["liver=1"])).summary["liver"]["dice"].undefined == 1

@@ -1,0 +1,51 @@
+"""``vol3d evaluate PRED TRUTH``."""
+
+import argparse
+from pathlib import Path
+
+from vol3d.commands.outcome import Outcome
+
+HELP = "score predicted masks against the truth: overlap, surface, components"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("prediction", metavar="PRED", type=Path, help="a volume, or a folder of volumes")
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="the same, with the same names")
+    parser.add_argument(
+        "--labels",
+        metavar="NAME=VALUE[+VALUE]",
+        nargs="+",
+        help="what to score, e.g. liver=1+2 lesion=2 (default: every value that occurs)",
+    )
+    parser.add_argument("--tolerance-mm", metavar="MM", type=float, help="also score surface Dice at this tolerance")
+    parser.add_argument(
+        "--spacing",
+        metavar=("Z", "Y", "X"),
+        nargs=3,
+        type=float,
+        help="voxel size in mm, overrides what the files say of their place",
+    )
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write metrics.json, metrics.csv and summary.txt there")
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """Evaluate and show the table."""
+    from vol3d.commands.console import Console
+    from vol3d.errors import UsageError
+    from vol3d.shapes import Spacing
+    from vol3d.tasks.evaluate import evaluate, regions
+
+    spacing = Spacing(*arguments.spacing) if arguments.spacing else None
+    if spacing and not all(0 < step < float("inf") for step in spacing):
+        raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
+    evaluation = evaluate(
+        arguments.prediction,
+        arguments.truth,
+        labels=regions(arguments.labels) if arguments.labels else None,
+        tolerance_mm=arguments.tolerance_mm,
+        spacing=spacing,
+        out=arguments.out,
+        reporter=Console(),
+    )
+    return Outcome(evaluation.record(), evaluation.table())

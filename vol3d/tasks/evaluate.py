@@ -1,0 +1,238 @@
+"""Score predictions against their truths, file by file."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.errors import InputError, UsageError
+from vol3d.files.atomic import write_json, write_text
+from vol3d.files.volumes import find_volumes, open_volume
+from vol3d.geometry.affine import agree, spacing_of
+from vol3d.metrics.report import (
+    DEFINITIONS,
+    MEAN,
+    METRICS,
+    Scores,
+    Statistics,
+    case_record,
+    score_case,
+    summarise,
+    table,
+)
+from vol3d.shapes import Spacing
+from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.volume.labels import MAX_LABEL, LabelSchema, Region
+from vol3d.volume.source import VolumeSource, read_all
+
+BINARY = LabelSchema((Region("foreground", (1,)),))
+NEAR_INTEGER = 0.01
+SHOWN = tuple(name for name in METRICS if name not in ("precision", "recall", "volume_difference_relative"))
+"""The columns of the table for people: what is not said by another column."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of every case and label, in the order of the truths."""
+
+    cases: tuple[tuple[str, Scores], ...]
+    tolerance_mm: float | None = None
+
+    @property
+    def summary(self) -> dict[str, dict[str, Statistics]]:
+        """Statistics by label and metric; "mean" is over labels, then over cases."""
+        return summarise(self.cases)
+
+    def record(self) -> dict[str, Any]:
+        """Everything for JSON; None is undefined or not asked for."""
+        summary = {label: {name: asdict(stat) for name, stat in stats.items()} for label, stats in self.summary.items()}
+        return {
+            "cases": [case_record(case, scores) for case, scores in self.cases],
+            "summary": summary,
+            "tolerance_mm": self.tolerance_mm,
+            "definitions": DEFINITIONS,
+        }
+
+    def table(self) -> str:
+        """The cases and the summary for people."""
+        rows = [
+            {"case": case, "label": s.label, **{name: s.values[name] for name in SHOWN if name in s.values}}
+            for case, s in self.cases
+        ]
+        summary = [
+            {"label": label, "metric": name, **asdict(stat)}
+            for label, stats in self.summary.items()
+            for name, stat in stats.items()
+        ]
+        return f"{table(rows)}\n\n{table(summary)}"
+
+    def write(self, folder: Path) -> None:
+        """Write metrics.json, metrics.csv (undefined is an empty field) and summary.txt."""
+        record = self.record()
+        text = io.StringIO(newline="")
+        rows = csv.DictWriter(text, record["cases"][0], lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(record["cases"])
+        write_json(folder / "metrics.json", record)
+        write_text(folder / "metrics.csv", text.getvalue())
+        write_text(folder / "summary.txt", self.table() + "\n")
+
+
+@dataclass(frozen=True)
+class _Case:
+    name: str
+    prediction: Path
+    truth: Path
+
+
+def evaluate(
+    prediction: Path,
+    truth: Path,
+    *,
+    labels: LabelSchema | None = None,
+    tolerance_mm: float | None = None,
+    spacing: Spacing | None = None,
+    out: Path | None = None,
+    reporter: Reporter = Silent(),  # noqa: B008  # has no state
+) -> Evaluation:
+    """Score two volumes (files or folders of slices) or two folders of volumes that are matched by name.
+
+    labels None scores every value that occurs in the batch, or, where no file has more than one value
+    besides zero, all of them as masks. spacing (mm) overrides what the files say of their place. out is
+    the folder for metrics.json, metrics.csv and summary.txt.
+
+    Raises:
+        UsageError: a path holds no volumes, or out or the tolerance cannot be.
+        InputError: a truth has no prediction, two grids differ, or a volume holds no labels.
+    """
+    if tolerance_mm is not None and not 0 <= tolerance_mm < float("inf"):
+        raise UsageError(f"the tolerance must be zero or more millimetres, got {tolerance_mm}")
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"cannot write the scores to {out}: it is a file; name a folder")
+    cases = _paired(Path(prediction), Path(truth), reporter)
+    read = lru_cache(maxsize=1)(lambda case: _read(case, spacing))  # a single case is read once
+    schema = labels or _schema_of((labels for case in cases for labels in read(case)[:2]), truth)
+    scored: list[tuple[str, Scores]] = []
+    with reporter.progress("evaluate", total=len(cases), unit="volumes") as advance:
+        for case in cases:
+            predicted, true, step = read(case)
+            if schema is BINARY:
+                predicted, true = ((array != 0).view(np.uint8) for array in (predicted, true))
+            scores = score_case(predicted, true, schema=schema, spacing=step, tolerance_mm=tolerance_mm)
+            scored += [(case.name, s) for s in scores]
+            advance(1)
+    evaluation = Evaluation(tuple(scored), tolerance_mm)
+    if out is not None:
+        evaluation.write(out)
+    return evaluation
+
+
+def regions(definitions: Iterable[str]) -> LabelSchema:
+    """A schema from words like ``liver=1+2 lesion=2``.
+
+    Raises:
+        UsageError: a word is not NAME=VALUE[+VALUE...], or the regions make no schema.
+    """
+    found = []
+    for definition in definitions:
+        name, _, values = definition.partition("=")
+        numbers = values.split("+")
+        if not name or name == MEAN or not all(n.isdecimal() for n in numbers):
+            raise UsageError(f"--labels wants NAME=VALUE[+VALUE...] (and not the name {MEAN}), got {definition!r}")
+        found.append(Region(name, tuple(int(n) for n in numbers)))
+    try:
+        return LabelSchema(tuple(found))
+    except ValueError as error:
+        raise UsageError(f"--labels: {error}") from error
+
+
+def _paired(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
+    predicted, true = (find_volumes(path, channel_suffix=False) for path in (prediction, truth))
+    if any(found[0].paths[0] == path for found, path in ((predicted, prediction), (true, truth))):
+        if len(predicted) != 1 or len(true) != 1:
+            raise UsageError(
+                f"expected two volumes or two folders of volumes; {prediction} holds {len(predicted)}, "
+                f"{truth} holds {len(true)}"
+            )
+        return [_Case(true[0].name, predicted[0].paths[0], true[0].paths[0])]
+    by_name = {volume.name: volume.paths[0] for volume in predicted}
+    missing = [volume.name for volume in true if volume.name not in by_name]
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(true)} truths in {truth} have no prediction of the same name in {prediction}: "
+            f"{', '.join(missing)}"
+        )
+    extra = sorted(by_name.keys() - {volume.name for volume in true})
+    if extra:
+        reporter.warn(f"{len(extra)} predictions have no truth and are not scored: {', '.join(extra)}")
+    return [_Case(volume.name, by_name[volume.name], volume.paths[0]) for volume in true]
+
+
+def _schema_of(volumes: Iterable[NDArray[np.uint8]], truth: Path) -> LabelSchema:
+    """What the values of a batch mean when nobody says it."""
+    values: set[int] = set()
+    binary = True
+    for labels in volumes:
+        own = {int(value) for value in np.flatnonzero(_occurring(labels)) if value}
+        binary &= len(own) <= 1
+        values |= own
+    if not values:
+        raise InputError(f"no label occurs in {truth} or its predictions; name what to score with --labels NAME=VALUE")
+    return BINARY if binary else LabelSchema(tuple(Region(str(value), (value,)) for value in sorted(values)))
+
+
+def _occurring(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.zeros(MAX_LABEL + 1, dtype=np.bool_)
+    for plane in labels:  # bincount widens what it counts to eight bytes
+        found |= np.bincount(plane.reshape(-1), minlength=MAX_LABEL + 1) > 0
+    return found
+
+
+def _read(case: _Case, spacing: Spacing | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Spacing]:
+    """The labels of prediction and truth, and their spacing."""
+    predicted, true = (open_volume(path, spacing=spacing) for path in (case.prediction, case.truth))
+    step = _common_spacing(case, predicted, true, trusted=spacing is None)
+    return _labels(case.prediction, predicted), _labels(case.truth, true), step
+
+
+def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *, trusted: bool) -> Spacing:
+    """The spacing of two volumes on one grid: of equal shape and, where the headers are trusted, in one place.
+
+    A format that only says a spacing (it keeps no header) is where the other volume is.
+    """
+    grids = " and ".join(
+        f"{path} (z, y, x: {tuple(s.shape)} voxels of {_triple(spacing_of(s.affine))} mm, "
+        f"first at x, y, z = {_triple(s.affine[:3, 3])})"
+        for path, s in ((case.prediction, predicted), (case.truth, true))
+    )
+    if predicted.shape != true.shape:
+        raise InputError(f"{grids} lie on different grids; predict at the truth's grid, or resample one of them")
+    placed = [s for s in (predicted, true) if s.header is not None]
+    if trusted and len(placed) != 1 and not agree(predicted.affine, true.affine, true.shape):
+        raise InputError(f"{grids} lie in different places; if only the headers are wrong, give --spacing")
+    return spacing_of((placed or [true])[0].affine)
+
+
+def _triple(values: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
+
+
+def _labels(path: Path, source: VolumeSource) -> NDArray[np.uint8]:
+    if source.channels != 1:
+        raise InputError(f"{path} has {source.channels} channels; expected one of integer labels")
+    values: NDArray[Any] = read_all(source)[0]
+    whole = values if values.dtype.kind in "bui" else np.rint(values)
+    with np.errstate(invalid="ignore"):
+        wrong = not (whole.min() >= 0 and whole.max() <= MAX_LABEL) or bool(np.any(abs(values - whole) > NEAR_INTEGER))
+    if wrong:
+        raise InputError(
+            f"{path} holds no labels: expected integers from 0 to {MAX_LABEL}, got {values.dtype} values from "
+            f"{values.min():g} to {values.max():g}; give a mask, not an image or a probability"
+        )
+    return whole.astype(np.uint8)
