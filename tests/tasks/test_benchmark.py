@@ -1,0 +1,80 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from vol3d.errors import UsageError
+from vol3d.tasks import benchmark
+from vol3d.tasks.benchmark import Row, blobs, components, machine, run_benchmark, surface_dice
+from vol3d.tasks.reporter import Silent
+
+
+class Notes(Silent):
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+
+def fake_python(path: Path, output: str, code: int = 0) -> Path:
+    """An interpreter that prints the same whatever it is asked to run."""
+    path.write_text(f"#!/bin/sh\necho '{output}'\nexit {code}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_record_names_machine_commit_and_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = Row.timed("one", 0.5, 2.0, "a peer", 0.0)
+    monkeypatch.setitem(benchmark.BENCHMARKS, "one", lambda **_: [row])
+    record = run_benchmark("one", out=tmp_path / "benchmarks" / "one.json")
+    assert record == json.loads((tmp_path / "benchmarks" / "one.json").read_text())
+    assert set(record["machine"]) == {"cpu", "cores", "torch", "python", "gpu"}
+    assert record["commit"] is None or record["commit"].rstrip("-dirty")
+    assert record["command"] == "vol3d benchmark one"
+    assert record["rows"][0]["ratio"] == 4.0
+    with pytest.raises(UsageError, match="expected one of surface-dice, components"):
+        run_benchmark("two")
+
+
+def test_machine_says_what_there_is() -> None:
+    assert machine()["cpu"]
+    assert machine()["cores"] >= 1
+
+
+def test_components_find_the_partition_of_the_peer() -> None:
+    (row,) = components(peer_python=None, reporter=Silent(), size=24, repeats=1)
+    assert row.agreement == 0.0
+    assert row.ratio == pytest.approx((row.peer or 0) / (row.ours or 1))
+
+
+def test_the_peers_answer_is_read_and_a_missing_one_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = '{"seconds": [3.0, 1.0, 2.0], "value": 0.25, "version": "9"}'
+    python = fake_python(tmp_path / "python", answer)
+    monkeypatch.setattr(sys, "executable", str(python))
+    notes = Notes()
+    rows = surface_dice(peer_python=None, reporter=notes, size=16, repeats=1)
+    assert [(row.peer, row.peer_name) for row in rows] == [
+        (2.0, "MONAI 9 compute_surface_dice(use_subvoxels=True)"),
+    ]
+    assert any("not measured: DeepMind" in note for note in notes.notes)
+    assert len(surface_dice(peer_python=python, reporter=Silent(), size=16, repeats=1)) == 2
+    for broken, message in (
+        (fake_python(tmp_path / "broken", "", 1), "failed under"),
+        (tmp_path / "none", "cannot run"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            surface_dice(peer_python=broken, reporter=Silent(), size=16, repeats=1)
+
+
+@pytest.mark.slow
+def test_monai_agrees() -> None:
+    (row,) = surface_dice(peer_python=None, reporter=Silent(), size=32, repeats=1)
+    assert row.agreement is not None
+    assert row.agreement < 1e-6
+
+
+def test_the_mask_is_the_same_each_time() -> None:
+    assert blobs(24).mean() == pytest.approx(0.05, abs=0.001)
+    assert (blobs(24) == blobs(24)).all()

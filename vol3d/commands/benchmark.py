@@ -1,0 +1,37 @@
+"""``vol3d benchmark NAME`` and ``vol3d benchmark --report``."""
+
+import argparse
+from pathlib import Path
+
+from vol3d.commands.outcome import Outcome
+
+HELP = "measure a claim beside its peers on this machine, or write BENCHMARKS.md"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("name", metavar="NAME", nargs="?", help="surface-dice or components")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the record there, e.g. benchmarks/NAME.json")
+    parser.add_argument(
+        "--peer-python", metavar="PATH", type=Path, help="an interpreter that has the peers vol3d does not install"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="write BENCHMARKS.md (or --out) from benchmarks/*.json instead"
+    )
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """Run one benchmark, or write the page of all."""
+    from vol3d.commands.console import Console
+    from vol3d.errors import UsageError
+    from vol3d.tasks.benchmark import BENCHMARKS, rows_table, run_benchmark
+    from vol3d.tasks.benchmarks_page import write_page
+
+    if arguments.report == (arguments.name is not None):
+        raise UsageError(f"expected either --report or a benchmark's name: {', '.join(BENCHMARKS)}")
+    if arguments.report:
+        page = arguments.out or Path("BENCHMARKS.md")
+        text = write_page(Path("benchmarks"), page)
+        return Outcome({"page": str(page)}, text)
+    record = run_benchmark(arguments.name, peer_python=arguments.peer_python, out=arguments.out, reporter=Console())
+    return Outcome(record, rows_table(record))

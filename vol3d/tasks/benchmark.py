@@ -1,0 +1,219 @@
+"""Measure what the project claims, beside its peers, on this machine.
+
+A peer is a script of tools/peers that runs under an interpreter of its own and prints one line of
+JSON: {"seconds": [...], "value": ..., "version": "..."}. Seconds are medians after a warm-up.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from vol3d.errors import UsageError
+from vol3d.files.atomic import read_text, write_json
+from vol3d.files.volumes import create_volume
+from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.box import Box
+from vol3d.metrics.report import table
+from vol3d.metrics.surface import surface_dice_tolerance_0
+from vol3d.regions.components import label
+from vol3d.shapes import Shape3, Spacing
+from vol3d.tasks.reporter import Reporter, Silent
+
+ROOT = Path(__file__).parents[2]
+REPEATS = 5
+SIZE = 256
+SPACING = Spacing(0.8, 1.0, 3.0)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure and its peer's. ratio is peer time / our time: above 1 we are faster; None where it is no time.
+
+    agreement is the largest absolute difference between both results, 0 where they are the same.
+    """
+
+    name: str
+    ours: float | None
+    peer: float | None
+    peer_name: str
+    ratio: float | None
+    unit: str
+    agreement: float | None
+
+    @classmethod
+    def timed(cls, name: str, ours: float, peer: float, peer_name: str, agreement: float) -> "Row":
+        """A row of two times in seconds."""
+        return cls(name, ours, peer, peer_name, peer / ours, "s", agreement)
+
+
+def run_benchmark(
+    name: str,
+    *,
+    peer_python: Path | None = None,
+    out: Path | None = None,
+    reporter: Reporter = Silent(),  # noqa: B008  # has no state
+) -> dict[str, Any]:
+    """Run one of BENCHMARKS and return its record, also written to out. peer_python has the peers we do not install.
+
+    Raises:
+        UsageError: the name is not known, or a peer cannot be run.
+    """
+    if name not in BENCHMARKS:
+        raise UsageError(f"no benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}")
+    rows = BENCHMARKS[name](peer_python=peer_python, reporter=reporter)
+    record = {
+        "command": f"vol3d benchmark {name}" + (" --peer-python PATH" if peer_python else ""),
+        "machine": machine(),
+        "commit": _commit(),
+        "rows": [asdict(row) for row in rows],
+    }
+    if out is not None:
+        write_json(out, record)
+    return record
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
+    import torch
+
+    return {
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def rows_table(record: dict[str, Any]) -> str:
+    """A record's rows for people."""
+    return table(record["rows"])
+
+
+def surface_dice(
+    *, peer_python: Path | None, reporter: Reporter, size: int = SIZE, repeats: int = REPEATS
+) -> list[Row]:
+    """Surface Dice at tolerance 0 of two masks of size^3 voxels with 5 % foreground."""
+    reference = blobs(size)
+    prediction = np.roll(reference, 1, axis=2) ^ (np.random.default_rng(1).random(reference.shape) < 1e-4)
+    ours, value = _measured(lambda: surface_dice_tolerance_0(prediction, reference, SPACING), repeats)
+    rows = []
+    with TemporaryDirectory() as folder:
+        paths = [Path(folder) / "prediction.npy", Path(folder) / "reference.npy"]
+        for path, mask in zip(paths, (prediction, reference), strict=True):
+            _save(path, mask)
+        for script, name, python in (
+            ("monai_surface_dice.py", "MONAI {} compute_surface_dice(use_subvoxels=True)", Path(sys.executable)),
+            ("surface_distance.py", "DeepMind surface-distance {}", peer_python),
+        ):
+            if python is None:
+                reporter.note(f"not measured: {name.format('')}; name an interpreter that has it with --peer-python")
+                continue
+            reporter.note(f"measuring {name.format('')} ...")
+            found = _peer(python, script, *(str(p) for p in paths), *(str(s) for s in SPACING), str(repeats))
+            rows.append(
+                Row.timed(
+                    f"surface Dice at tolerance 0, {size}^3, 5 % foreground",
+                    ours,
+                    statistics.median(found["seconds"]),
+                    name.format(found["version"]),
+                    abs(found["value"] - (value or 0.0)),
+                )
+            )
+    return rows
+
+
+def components(
+    *,
+    peer_python: Path | None,  # noqa: ARG001  # SciPy is installed with us
+    reporter: Reporter,  # noqa: ARG001
+    size: int = SIZE,
+    repeats: int = REPEATS,
+) -> list[Row]:
+    """Labelling the components (26-connectivity) of a mask of size^3 voxels with 5 % foreground."""
+    import scipy
+
+    mask = blobs(size)
+    ours, found = _measured(lambda: label(mask), repeats)
+    peer, expected = _measured(lambda: label(mask, labeller="scipy"), repeats)
+    pairs = np.unique(np.stack([found.labels[mask], expected.labels[mask]]), axis=1)
+    # Two partitions are the same when labels pair up one to one.
+    difference = abs(pairs.shape[1] - found.count) + abs(pairs.shape[1] - expected.count)
+    name = f"components (26), {size}^3, 5 % foreground"
+    return [Row.timed(name, ours, peer, f"SciPy {scipy.__version__} ndimage.label", float(difference))]
+
+
+def blobs(size: int) -> NDArray[np.bool_]:
+    """A smooth mask (size, size, size) with 5 % foreground, the same each time."""
+    noise = np.random.default_rng(0).random((size, size, size), dtype=np.float32)
+    smooth = ndimage.gaussian_filter(noise, 4, mode="wrap")
+    mask: NDArray[np.bool_] = smooth > np.quantile(smooth, 0.95)
+    return mask
+
+
+BENCHMARKS: dict[str, Callable[..., list[Row]]] = {"surface-dice": surface_dice, "components": components}
+
+
+def _measured(work: Callable[[], T], repeats: int) -> tuple[float, T]:
+    """The median seconds of a piece of work after a warm-up, and its result."""
+    result = work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds), result
+
+
+def _peer(python: Path, script: str, *arguments: str) -> dict[str, Any]:
+    path = ROOT / "tools" / "peers" / script
+    if not path.is_file():
+        raise UsageError(f"{path} is missing: benchmarks run in a checkout of the project")
+    try:
+        done = subprocess.run([python, path, *arguments], capture_output=True, text=True, check=True)
+    except OSError as error:
+        raise UsageError(f"cannot run {python}: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UsageError(f"{path.name} failed under {python}: {last}") from error
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _save(path: Path, mask: NDArray[np.bool_]) -> None:
+    shape = Shape3(*mask.shape)
+    sink = create_volume(path, shape=shape, dtype=np.uint8, affine=from_spacing(SPACING))
+    sink.write(Box.whole(shape), mask.view(np.uint8)[None])
+    sink.commit()
+
+
+def _cpu() -> str:
+    try:
+        lines = read_text(Path("/proc/cpuinfo")).splitlines()
+    except UsageError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The checkout's commit, marked where files differ from it; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
