@@ -13,12 +13,32 @@ from torch import Tensor
 
 from vol3d.geometry.box import Box
 from vol3d.inference.blend import PlaneRing
-from vol3d.inference.symmetry import Forward
+from vol3d.inference.symmetry import Axis, Forward
 from vol3d.inference.windows import WindowGrid
 from vol3d.shapes import Index3, Shape3
 from vol3d.volume.source import VolumeSource
 
 Activation = Literal["softmax", "sigmoid"]
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How a volume is predicted.
+
+    window is the patch unless said otherwise. overlap is the fraction that neighbouring windows
+    share. mirror_axes are averaged over (2^n passes per window). batch windows run at once.
+    """
+
+    window: Shape3 | Literal["auto"] = "auto"
+    overlap: float = 0.5
+    mirror_axes: tuple[Axis, ...] | Literal["auto"] = "auto"
+    batch: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
+        if self.batch < 1:
+            raise ValueError(f"batch must be at least 1, got {self.batch}")
 
 
 @dataclass

@@ -22,11 +22,13 @@ Option = bool | int | float | str | tuple[int, ...]
 class NetworkSettings:
     """Which network, and its shape.
 
-    stages is what unet, residual_unet and dynunet are built from; "auto" is for the plan to fill.
+    stages is what unet, residual_unet and dynunet are built from; "auto" is for the plan to fill, with
+    base_features channels at full resolution, doubled at each halving.
     options are handed on to the other networks by name (swinunetr: feature_size: 48).
     """
 
     name: str = "unet"
+    base_features: int | Literal["auto"] = "auto"
     stages: UNetSettings | Literal["auto"] = "auto"
     options: dict[str, Option] = field(default_factory=dict)
 
