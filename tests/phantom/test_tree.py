@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from vol3d.phantom.tree import Branch, grow_tree
 
 
-def grown(seed: int, leaves: int) -> tuple[tuple[Branch, ...], np.ndarray]:
+def grown(seed: int, leaves: int) -> tuple[tuple[Branch, ...], np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
+    leaf_radii = rng.uniform(0.8, 1.2, leaves)
     targets = rng.uniform(0, 40, (leaves, 3)) * (0.5, 1.0, 2.0)
-    return grow_tree(np.zeros(3), targets, leaf_radii=rng.uniform(0.8, 1.2, leaves), rng=rng), targets
+    return grow_tree(np.zeros(3), targets, leaf_radii=leaf_radii, rng=rng), targets, leaf_radii
 
 
 def children(tree: tuple[Branch, ...]) -> dict[int, list[Branch]]:
@@ -23,7 +24,7 @@ def children(tree: tuple[Branch, ...]) -> dict[int, list[Branch]]:
 
 @given(seed=st.integers(0, 99), leaves=st.integers(1, 60))
 def test_murrays_law_holds_at_every_branching(seed: int, leaves: int) -> None:
-    tree, _ = grown(seed, leaves)
+    tree, _, _ = grown(seed, leaves)
     below = children(tree)
     assert len(tree) == 2 * leaves - 1
     for stem, parts in below.items():
@@ -34,14 +35,18 @@ def test_murrays_law_holds_at_every_branching(seed: int, leaves: int) -> None:
 
 @given(seed=st.integers(0, 99), leaves=st.integers(1, 60))
 def test_branches_begin_where_their_stem_ends_and_leaves_reach_every_target(seed: int, leaves: int) -> None:
-    tree, targets = grown(seed, leaves)
+    tree, targets, leaf_radii = grown(seed, leaves)
     for number, branch in enumerate(tree):
         assert branch.parent < number
         start = np.zeros(3) if branch.parent < 0 else tree[branch.parent].points[-1]
         np.testing.assert_allclose(branch.points[0], start)
     stems = {branch.parent for branch in tree}
-    ends = [branch.points[-1] for number, branch in enumerate(tree) if number not in stems]
-    np.testing.assert_allclose(np.sort(ends, axis=0), np.sort(targets, axis=0))
+    tips = [branch for number, branch in enumerate(tree) if number not in stems]
+    for tip in tips:
+        target = int(np.argmin(np.linalg.norm(targets - tip.points[-1], axis=1)))
+        np.testing.assert_allclose(tip.points[-1], targets[target])
+        assert tip.radius == pytest.approx(leaf_radii[target])
+    assert len(tips) == leaves
 
 
 def test_targets_that_coincide_are_still_reached_one_by_one() -> None:

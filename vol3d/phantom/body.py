@@ -33,7 +33,7 @@ class Body:
 def make_body(shape: Shape3, rng: np.random.Generator) -> Body:
     """A kidney that fills most of the volume and never touches its border."""
     size = np.asarray(shape, dtype=np.float64)
-    semi = size * rng.uniform([0.40, 0.37, 0.34], [0.44, 0.42, 0.40])
+    semi = size * rng.uniform([0.40, 0.37, 0.34], [0.43, 0.42, 0.40])
     centre = (size - 1) / 2 + size * rng.uniform(-0.015, 0.015, 3)
     radius = float(np.cbrt(semi.prod()))
     place = [np.arange(n, dtype=np.float32) for n in shape]
@@ -44,7 +44,8 @@ def make_body(shape: Shape3, rng: np.random.Generator) -> Body:
     square = z * z + y * y + x * x
     toward = (y * hilum[1] + x * hilum[2]).astype(np.float32)
     dent = 0.35 * np.exp(-(square - 2 * toward + 1) / (2 * 0.35**2))
-    depth = np.sqrt(square) + dent + np.float32(0.02) * smooth_field(shape, scale=radius / 2, rng=rng)
+    dents = np.clip(smooth_field(shape, scale=radius / 2, rng=rng), -1.5, 1.5)  # so that no bump reaches the border
+    depth = np.sqrt(square) + dent + np.float32(0.02) * dents
     waves = smooth_field(shape, scale=radius / 3, rng=rng)
     middle = 0.40 * hilum + rng.choice([-1, 1]) * np.array([0.05, 0.22 * hilum[2], -0.22 * hilum[1]])
     away = [axis - np.float32(m) for axis, m in zip((z, y, x), middle, strict=True)]

@@ -60,9 +60,9 @@ def _strand(start: NDArray[np.float64], branches: Sequence[Branch], reach: float
     steps = max(6, round(rng.uniform(0.4, 1.2) * reach / 1.5))
     heading = rng.standard_normal(3)
     turns = heading / np.linalg.norm(heading) + np.cumsum(rng.normal(0, 0.15, (steps, 3)), axis=0)
-    steps_ = 1.5 * turns / np.linalg.norm(turns, axis=1, keepdims=True)
+    pieces = 1.5 * turns / np.linalg.norm(turns, axis=1, keepdims=True)
     thick = max(branches[int(rng.integers(len(branches)))].radius, rng.uniform(0.8, 3.0))
-    return dress(Branch(-1, start + np.cumsum(steps_, axis=0), thick), rng)
+    return dress(Branch(-1, start + np.cumsum(pieces, axis=0), thick), rng)
 
 
 def _shard(start: NDArray[np.float64], rng: np.random.Generator) -> Tube:
