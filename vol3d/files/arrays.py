@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
-from vol3d.files.raw import RawSink, RawVoxels
+from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
@@ -64,13 +64,13 @@ def open_npy(path: Path, *, spacing: Spacing | None = None) -> NpySource:
     return NpySource(Path(path), spacing=spacing)
 
 
-def create_npy(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any) -> RawSink:
+def create_npy(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any) -> StagedSink:
     """Begin a .npy of (Z, Y, X), or (C, Z, Y, X) for several channels. It keeps no affine."""
     dtype, size = np.dtype(dtype), (channels, *shape)
     header = io.BytesIO()
     description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
     np.lib.format.write_array_header_1_0(header, {**description, "shape": size if channels > 1 else size[1:]})
-    return RawSink(Path(path), header=header.getvalue(), shape=size, dtype=dtype)
+    return StagedSink(Path(path), shape=size, dtype=dtype, header=header.getvalue())
 
 
 def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:

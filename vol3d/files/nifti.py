@@ -4,6 +4,7 @@ A NIfTI file is a Fortran array (x, y, z, channel), which is a C array (channel,
 """
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from vol3d.files.nifti_header import (
     scale_of,
     stored_type,
 )
-from vol3d.files.raw import RawSink, RawVoxels
+from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
@@ -83,7 +84,7 @@ class NiftiSource:
             if actual > self._bytes:
                 extra = actual - self._bytes
                 self.warnings += (f"{self.path}: {extra} bytes follow the voxels and are ignored",)
-        if self._zipped != (self.path.suffix == ".gz"):
+        if self._zipped != (self.path.suffix.lower() == ".gz"):
             content = "compressed" if self._zipped else "not compressed"
             self.warnings += (f"{self.path} is {content}, unlike its name says; it was read by its content",)
 
@@ -115,7 +116,7 @@ def create_nifti(
     dtype: Any,
     affine: Affine,
     like: VolumeSource | None = None,
-) -> RawSink:
+) -> StagedSink:
     """Begin a .nii or .nii.gz (by suffix) of (channels, *shape) voxels at affine.
 
     Where like came from a NIfTI file with this very grid, its header is carried over: geometry bit for
@@ -147,12 +148,11 @@ def create_nifti(
     header["scl_slope"], header["scl_inter"] = 1, 0
     start = header.sizeof_hdr + 4  # four zeros: no extensions follow
     header["vox_offset"] = start
-    return RawSink(
-        path,
-        header=header.binaryblock.ljust(start, b"\0"),
-        shape=(channels, *shape),
-        dtype=stored,
-        zipped=path.suffix == ".gz",
+    block, size = header.binaryblock.ljust(start, b"\0"), (channels, *shape)
+    if path.suffix.lower() != ".gz":
+        return StagedSink(path, shape=size, dtype=stored, header=block)
+    return StagedSink(
+        path, shape=size, dtype=stored, encode=lambda voxels, to: gzipped.deflate(chain([block], voxels.stream()), to)
     )
 
 

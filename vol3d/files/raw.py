@@ -8,8 +8,7 @@ import math
 import os
 import tempfile
 import weakref
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from numpy.typing import NDArray
 from vol3d.errors import InputError
 from vol3d.files.atomic import Staged, writing
 from vol3d.geometry.box import Box
-
-_GZIP_LEVEL = 1
 
 
 class RawVoxels:
@@ -40,22 +37,23 @@ class RawVoxels:
         """Close the file now."""
         self._close()
 
-    def read(self, box: Box) -> NDArray[Any]:
-        """The box as a (C, Z, Y, X) array in the machine's byte order.
+    def read(self, box: Box, *, channel: int | None = None) -> NDArray[Any]:
+        """The box as a (C, Z, Y, X) array in the machine's byte order; of one channel, if it is given.
 
         Raises:
             InputError: the file ends early.
         """
         (height, width), extent = self.shape[2:], box.shape
-        out = np.empty((self.shape[0], *extent), dtype=self.dtype)
+        channels = range(self.shape[0]) if channel is None else (channel,)
+        out = np.empty((len(channels), *extent), dtype=self.dtype)
         rows = np.empty((extent.y, width), dtype=self.dtype)
-        for channel in range(self.shape[0]):
+        for volume, number in zip(out, channels, strict=True):
             if (extent.y, extent.x) == (height, width):
-                self._fill(out[channel], channel, box.start.z, 0)
+                self._fill(volume, number, box.start.z, 0)
                 continue
             for row, z in enumerate(range(box.start.z, box.stop.z)):
-                self._fill(rows, channel, z, box.start.y)
-                out[channel, row] = rows[:, box.slices[2]]
+                self._fill(rows, number, z, box.start.y)
+                volume[row] = rows[:, box.slices[2]]
         return out if self.dtype.isnative else out.astype(self.dtype.newbyteorder("="))
 
     def write(self, box: Box, voxels: NDArray[Any]) -> None:
@@ -109,25 +107,32 @@ class RawVoxels:
             buffer, position = buffer[count:], position + count
 
 
-class RawSink:
-    """A file of a header and raw voxels being written, a gzip of the two where path says so.
+class StagedSink:
+    """A file being written through raw voxels on the disk.
 
-    What is to become a gzip is staged in a file without a name, of which nothing can be left, and
-    encoded on commit, a piece at a time. Voxels that nobody writes are zero.
+    Without encode the staged file is header and voxels, as they are. With encode the voxels lie in a
+    file without a name, of which nothing can be left, and commit has encode(voxels, path) write what
+    takes the target's place. Voxels that nobody writes are zero.
     """
 
     def __init__(
-        self, path: Path, *, header: bytes, shape: tuple[int, int, int, int], dtype: np.dtype[Any], zipped: bool = False
+        self,
+        path: Path,
+        *,
+        shape: tuple[int, int, int, int],
+        dtype: np.dtype[Any],
+        header: bytes = b"",
+        encode: Callable[[RawVoxels, Path], None] | None = None,
     ) -> None:
-        self.path, self._header, self._zipped = path, header, zipped
-        self._staged = Staged(path)
+        self.path, self._encode, self._staged = path, encode, Staged(path)
         try:
-            with writing(path):
-                size = len(header) + math.prod(shape) * dtype.itemsize
-                with tempfile.TemporaryFile(dir=path.parent) if zipped else self._staged.path.open("w+b") as stream:
-                    stream.write(header)
-                    stream.truncate(size)
-                    descriptor = os.dup(stream.fileno())
+            with (
+                writing(path),
+                tempfile.TemporaryFile(dir=path.parent) if encode else self._staged.path.open("w+b") as stream,
+            ):
+                stream.write(header)
+                stream.truncate(len(header) + math.prod(shape) * dtype.itemsize)
+                descriptor = os.dup(stream.fileno())
         except BaseException:
             self._staged.abort()
             raise
@@ -140,9 +145,9 @@ class RawSink:
     def commit(self) -> None:
         """Encode and show the file."""
         try:
-            if self._zipped:
+            if self._encode is not None:
                 with writing(self.path):
-                    self._encode()
+                    self._encode(self._voxels, self._staged.path)
             self._voxels.close()
             self._staged.commit()
         except BaseException:
@@ -153,11 +158,3 @@ class RawSink:
         """Forget what was written."""
         self._voxels.close()
         self._staged.abort()
-
-    def _encode(self) -> None:
-        encoder = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, 31)
-        with self._staged.path.open("wb") as stream:
-            stream.write(encoder.compress(self._header))
-            for piece in self._voxels.stream():
-                stream.write(encoder.compress(piece))
-            stream.write(encoder.flush())

@@ -1,60 +1,276 @@
 """TIFF: stacks of pages and folders of slices, one page in memory at a time."""
 
-import struct
+import itertools
+import json
+import logging
+import math
+import os
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vol3d.files.names import TIFF, natural_key
-from vol3d.geometry.affine import Affine
-from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import VolumeSink, VolumeSource
+import numpy as np
+from numpy.typing import NDArray
 
-_SAMPLED_SLICES = 64
+from vol3d.errors import InputError, UsageError
+from vol3d.files.raw import RawVoxels, StagedSink
+from vol3d.files.tiff_pages import Page, pages, slices_of
+from vol3d.files.tiff_spacing import SPACING_FILE, checked, ome_xml, spacing_beside, spacing_inside
+from vol3d.geometry.affine import Affine, from_spacing, spacing_of
+from vol3d.geometry.box import Box
+from vol3d.geometry.grid import slabs
+from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.volume.source import Access, VolumeSource
+
+_CLASSIC_BYTES = 2**32 - 2**25  # what 32-bit offsets can reach, less room for the directories
+_ENCODING = {"photometric": "minisblack", "compression": "zlib", "compressionargs": {"level": 1}, "software": False}
 
 
-def slices_of(folder: Path) -> list[Path]:
-    """The single-page TIFF files of a folder in natural order; [] where it holds none, or stacks.
+@dataclass(frozen=True)
+class SliceNames:
+    """The file names of a folder of slices, for the sink to give back."""
 
-    Of many files, 64 spread over them are looked into.
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlaneSource:
+    """A volume that is decoded plane by plane: plane(group, z) is (samples, Y, X); groups * samples channels."""
+
+    shape: Shape3
+    channels: int
+    dtype: np.dtype[Any]
+    affine: Affine
+    plane: Callable[[int, int], NDArray[Any]]
+    warnings: tuple[str, ...] = ()
+    header: object = None
+    access: Access = "sequential"
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's voxels, (C, Z, Y, X).
+
+        Raises:
+            InputError: a page cannot be decoded.
+        """
+        out = np.empty((self.channels, *box.shape), dtype=self.dtype)
+        for row, z in enumerate(range(box.start.z, box.stop.z)):
+            channel = 0
+            while channel < self.channels:
+                plane = self.plane(channel, z)
+                out[channel : channel + len(plane), row] = plane[(slice(None), *box.slices[1:])]
+                channel += len(plane)
+        return out
+
+
+def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
+    """Open a multi-page TIFF; a spacing (mm) goes before spacing.json, OME-XML, ImageJ and 1 mm.
+
+    Raises:
+        InputError: it is truncated, its pages differ, or its axes are no volume's.
     """
-    found = (p for p in folder.iterdir() if p.suffix.lower() in TIFF and not p.name.startswith(".") and p.is_file())
-    tiffs = sorted(found, key=natural_key)
-    step = max(1, len(tiffs) // _SAMPLED_SLICES)
-    return tiffs if all(_has_one_page(p) for p in tiffs[::step]) else []
+    found = list(pages(path))
+    _check_alike([(f"{path}, page {number}", page) for number, page in enumerate(found)])
+    file = _tifffile().TiffFile(path)
+    try:
+        series, first = file.series[0], file.pages[0]
+        groups, depth, number_of = _axes(path, series)
+        if groups * depth < found[0].images:
+            raise InputError(f"{path} is truncated: expected {found[0].images} planes, got {groups * depth}")
+        samples = math.prod(n for axis, n in zip(first.axes, first.shape, strict=True) if axis == "S")
+        shape = Shape3(depth, first.imagelength, first.imagewidth)
+        dtype = _number_type(path, series.dtype)
+        planes = _planes_of(path, file, count=groups * depth, shape=shape)
+        given = spacing or spacing_beside(path.parent) or spacing_inside(path, file)
+    except BaseException:
+        file.close()
+        raise
+    lock = threading.Lock()
+
+    def plane(channel: int, z: int) -> NDArray[Any]:
+        with lock:
+            return planes(number_of(channel // samples, z))
+
+    affine, warnings = _place(path, given)
+    source = PlaneSource(shape, groups * samples, dtype, affine, plane, warnings)
+    weakref.finalize(source, file.close)
+    return source
 
 
-def _has_one_page(path: Path) -> bool:
-    """Whether the first page is the last; what is no TIFF counts as a (damaged) slice."""
-    with path.open("rb") as stream:
-        start = stream.read(16)
-        order = "<" if start.startswith(b"II") else ">"
-        try:
-            big = struct.unpack(order + "H", start[2:4])[0] == 43
-            at, count, entry, offset = ("Q", "Q", 20, start[8:16]) if big else ("I", "H", 12, start[4:8])
-            place = struct.unpack(order + at, offset)[0]
-            stream.seek(place)
-            entries = struct.unpack(order + count, stream.read(struct.calcsize(count)))[0]
-            stream.seek(place + struct.calcsize(count) + entries * entry)
-            return bool(struct.unpack(order + at, stream.read(struct.calcsize(at)))[0] == 0)
-        except (struct.error, OSError, OverflowError):
-            return True
+def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
+    """Open a folder of single-page TIFFs in natural order as one volume.
+
+    Raises:
+        UsageError: it holds no slices.
+        InputError: one of them is damaged or differs from the others.
+    """
+    paths = slices_of(folder)
+    if not paths:
+        raise UsageError(f"{folder} holds no single-page TIFF slices")
+    found = [(str(path), page) for path in paths for page in pages(path)]
+    _check_alike(found)
+    if len(found) > len(paths):
+        raise InputError(f"{folder}: expected one page in each of {len(paths)} slices, got {len(found)} pages")
+
+    def plane(channel: int, z: int) -> NDArray[Any]:  # noqa: ARG001
+        with _tifffile().TiffFile(paths[z]) as file:
+            return _decoded(str(paths[z]), file.pages[0])
+
+    with _tifffile().TiffFile(paths[0]) as file:
+        given = spacing or spacing_beside(folder, folder.parent) or spacing_inside(paths[0], file)
+        dtype, samples = _number_type(paths[0], file.pages[0].dtype), found[0][1].samples
+    affine, warnings = _place(folder, given)
+    return PlaneSource(
+        shape=Shape3(len(paths), found[0][1].height, found[0][1].width),
+        channels=samples,
+        dtype=dtype,
+        affine=affine,
+        plane=plane,
+        warnings=warnings + _gaps(folder, paths),
+        header=SliceNames(tuple(path.name for path in paths)),
+    )
 
 
-def open_stack(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
-    """Open a multi-page TIFF."""
-    raise NotImplementedError
+def create_stack(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, affine: Affine) -> StagedSink:
+    """Begin a deflated OME-TIFF, BigTIFF where it must be. Of the affine it keeps the spacing.
+
+    Raises:
+        UsageError: TIFF has no such type.
+    """
+    stored = _stored_type(dtype)
+    description = ome_xml(shape, channels=channels, dtype=stored, spacing=spacing_of(affine))
+    size = (channels, *shape)
+
+    def encode(voxels: RawVoxels, to: Path) -> None:
+        big = math.prod(size) * stored.itemsize > _CLASSIC_BYTES
+        with _tifffile().TiffWriter(to, bigtiff=big) as writer:
+            writer.write(_planes(voxels), shape=size, dtype=stored, description=description, metadata=None, **_ENCODING)
+
+    return StagedSink(Path(path), shape=size, dtype=stored, encode=encode)
 
 
-def open_slices(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
-    """Open a folder of slices."""
-    raise NotImplementedError
+def create_slices(
+    path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, affine: Affine, like: VolumeSource | None = None
+) -> StagedSink:
+    """Begin a folder of deflated slices and a spacing.json, named as those of like where it came from such.
+
+    Raises:
+        UsageError: there are several channels, or TIFF has no such type.
+    """
+    if channels != 1:
+        raise UsageError(f"cannot write {path}: a folder of slices holds one channel, got {channels}; use .tif")
+    stored, spacing = _stored_type(dtype), spacing_of(affine)
+    ome_xml(shape, channels=1, dtype=stored, spacing=spacing)  # refuses a type that TIFF has not
+    given = like.header.names if like is not None and isinstance(like.header, SliceNames) else ()
+    names = given if len(given) == shape.z else [f"{z:04d}.tif" for z in range(shape.z)]
+
+    def encode(voxels: RawVoxels, to: Path) -> None:
+        to.mkdir()
+        for name, plane in zip(names, _planes(voxels), strict=True):
+            _tifffile().imwrite(to / name, plane, metadata=None, **_ENCODING)
+        (to / SPACING_FILE).write_text(json.dumps(spacing._asdict()) + "\n")
+
+    return StagedSink(Path(path), shape=(1, *shape), dtype=stored, encode=encode)
 
 
-def create_stack(path: Path, *, shape: Shape3, channels: int, dtype: Any, affine: Affine) -> VolumeSink:
-    """Begin a multi-page TIFF."""
-    raise NotImplementedError
+def _tifffile() -> Any:
+    import tifffile
+
+    # Its log lines would reach the terminal; what they say of damage is checked here and raised.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
+    return tifffile
 
 
-def create_slices(path: Path, *, shape: Shape3, channels: int, dtype: Any, affine: Affine) -> VolumeSink:
-    """Begin a folder of slices."""
-    raise NotImplementedError
+def _planes(voxels: RawVoxels) -> Iterator[NDArray[Any]]:
+    """Every (Y, X) plane of staged voxels, channel by channel."""
+    channels, *extent = voxels.shape
+    for channel in range(channels):
+        for slab in slabs(Shape3(*extent), 1):
+            yield voxels.read(slab, channel=channel)[0, 0]
+
+
+def _axes(path: Path, series: Any) -> tuple[int, int, Callable[[int, int], int]]:
+    """Groups of channels, slices, and the page number of (group, z); one of T, I, Q may stand for Z."""
+    axes = [(axis, n) for axis, n in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
+    long = [axis for axis, n in axes if n > 1 and axis != "C"]
+    if len(long) > 1:
+        raise InputError(f"{path}: expected slices and channels, got axes {series.axes} of {series.shape}")
+    names, lengths = [axis for axis, _ in axes], [n for _, n in axes]
+    depth = dict(axes)[long[0]] if long else 1
+
+    def number_of(group: int, z: int) -> int:
+        index = [group if name == "C" else z if name in long else 0 for name in names]
+        return int(np.ravel_multi_index(index, lengths)) if index else 0
+
+    return dict(axes).get("C", 1), depth, number_of
+
+
+def _planes_of(path: Path, file: Any, *, count: int, shape: Shape3) -> Callable[[int], NDArray[Any]]:
+    """Decode the page of a number; where ImageJ wrote one page for many planes, cut it out of the file."""
+    series = file.series[0]
+    if len(series.pages) >= count and all(page is not None for page in series.pages[:count]):
+        return lambda number: _decoded(f"{path}, page {number}", series.pages[number])
+    if series.dataoffset is None:
+        raise InputError(f"{path}: expected {count} pages, got {len(series.pages)}")
+    dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+    end, size = series.dataoffset + count * shape.y * shape.x * dtype.itemsize, path.stat().st_size
+    if end > size:
+        raise InputError(f"{path} is truncated: expected {end} bytes, got {size}")
+    descriptor = os.open(path, os.O_RDONLY)
+    voxels = RawVoxels(descriptor, name=path, shape=(1, count, *shape[1:]), dtype=dtype, offset=series.dataoffset)
+    return lambda number: voxels.read(Box.at(Index3(number, 0, 0), Shape3(1, *shape[1:])))[0]
+
+
+def _decoded(what: str, page: Any) -> NDArray[Any]:
+    """A page as (samples, Y, X)."""
+    try:
+        image: NDArray[Any] = page.asarray()
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise whatever they like
+        raise InputError(f"{what} cannot be decoded: {error}") from error
+    if page.axes == "YXS":
+        image = np.moveaxis(image, -1, 0)
+    return image if page.axes != "YX" else image[None]
+
+
+def _check_alike(found: Sequence[tuple[str, Page]]) -> None:
+    if not found:
+        raise InputError("a TIFF file without a page")
+    for name, page in found:
+        if page.kind != found[0][1].kind:
+            raise InputError(f"{name} is {page.kind}, {found[0][0]} is {found[0][1].kind}: they are no volume together")
+
+
+def _number_type(path: Path, stored: Any) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(stored).newbyteorder("=")
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise InputError(f"{path}: pixels of type {dtype} cannot be read; expected integers or real floats")
+    return dtype
+
+
+def _stored_type(dtype: Any) -> np.dtype[Any]:
+    stored: np.dtype[Any] = np.dtype({"bool": np.uint8, "float16": np.float32}.get(np.dtype(dtype).name, dtype))
+    return stored
+
+
+def _place(path: Path, spacing: Spacing | None) -> tuple[Affine, tuple[str, ...]]:
+    if spacing is None:
+        return from_spacing(Spacing(1.0, 1.0, 1.0)), (f"{path} says no spacing; 1 mm is assumed",)
+    return from_spacing(checked(path, spacing)), ()
+
+
+def _gaps(folder: Path, paths: Sequence[Path]) -> tuple[str, ...]:
+    """A warning where the slices' numbers skip some."""
+    last = [re.findall(r"\d+", path.stem) for path in paths]
+    if len(paths) < 2 or not all(last):
+        return ()
+    numbers = [int(parts[-1]) for parts in last]
+    steps = [b - a for a, b in itertools.pairwise(numbers)]
+    if len(set(steps)) == 1:
+        return ()
+    where = next(number for number, step in zip(numbers, steps, strict=False) if step != min(steps))
+    return (f"{folder}: the numbers of its {len(paths)} slices have a gap after {where}; slices may be missing",)

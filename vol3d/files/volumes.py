@@ -10,7 +10,8 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.arrays import create_npy, open_npy
 from vol3d.files.names import NIFTI, NPY, TIFF, natural_key, stem_of, suffix_of
 from vol3d.files.nifti import create_nifti, open_nifti
-from vol3d.files.tiff import create_slices, create_stack, open_slices, open_stack, slices_of
+from vol3d.files.tiff import create_slices, create_stack, open_slices, open_stack
+from vol3d.files.tiff_pages import MAGIC, slices_of
 from vol3d.geometry.affine import Affine
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import VolumeSink, VolumeSource
@@ -40,7 +41,7 @@ def open_volume(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
             return open_slices(path, spacing=spacing)
         with path.open("rb") as stream:
             start = stream.read(8)
-        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if start[:4] in MAGIC:
             return open_stack(path, spacing=spacing)
         if start.startswith(b"\x93NUMPY"):
             return open_npy(path, spacing=spacing)
@@ -71,9 +72,10 @@ def create_volume(
     ending = suffix_of(path)
     if ending in NIFTI:
         return create_nifti(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like)
-    if ending in TIFF or not ending:
-        create = create_stack if ending else create_slices
-        return create(path, shape=shape, channels=channels, dtype=dtype, affine=affine)
+    if ending in TIFF:
+        return create_stack(path, shape=shape, channels=channels, dtype=dtype, affine=affine)
+    if not ending:
+        return create_slices(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like)
     if ending in NPY:
         return create_npy(path, shape=shape, channels=channels, dtype=dtype)
     raise UsageError(f"cannot write {path}: expected one of {', '.join((*NIFTI, *TIFF, *NPY))}, or a folder's name")

@@ -1,0 +1,154 @@
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+
+from vol3d.errors import InputError, UsageError
+from vol3d.files.volumes import create_volume, find_volumes, open_volume
+from vol3d.geometry.affine import spacing_of
+from vol3d.geometry.box import Box
+from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.source import read_all
+
+SHAPE = Shape3(20, 31, 17)
+
+
+def touch(folder: Path, *names: str) -> None:
+    """Files of the right format: .tif one page, .stack.tif two, anything else empty."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".tif"):
+            pages = np.zeros((2, 4, 5), np.uint8) if ".stack" in name else np.zeros((4, 5), np.uint8)
+            tifffile.imwrite(path, pages, photometric="minisblack")
+        else:
+            path.touch()
+
+
+def found(folder: Path, *, channel_suffix: bool = False) -> dict[str, list[str]]:
+    volumes = find_volumes(folder, channel_suffix=channel_suffix)
+    return {v.name: [str(p.relative_to(folder)) for p in v.paths] for v in volumes}
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz", "v.tif", "v.npy", "1.5mm", "V.NII.GZ"])
+def test_every_format_gives_back_what_it_got(tmp_path: Path, rng: np.random.Generator, name: str) -> None:
+    voxels = rng.integers(0, 60000, (1, *SHAPE)).astype(np.uint16)
+    sink = create_volume(tmp_path / name, shape=SHAPE, dtype=np.uint16, affine=np.eye(4))
+    sink.write(Box.whole(SHAPE), voxels)
+    sink.commit()
+    assert np.array_equal(read_all(open_volume(tmp_path / name)), voxels)
+    spacing = Spacing(0.8, 1.0, 3.0)
+    assert spacing_of(open_volume(tmp_path / name, spacing=spacing).affine) == pytest.approx(spacing)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected one of \.nii"):
+        create_volume(tmp_path / "v.nrrd", shape=SHAPE, dtype=np.uint8, affine=np.eye(4))
+
+
+def test_what_is_not_there_or_empty_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        open_volume(tmp_path / "missing.nii")
+    touch(tmp_path, "v.nii.gz")
+    with pytest.raises(InputError, match="zero bytes"):
+        open_volume(tmp_path / "v.nii.gz")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "float64"])
+def test_npy_of_either_order_and_byte_order(tmp_path: Path, rng: np.random.Generator, order: str, dtype: str) -> None:
+    voxels = rng.integers(0, 99, (2, *SHAPE)).astype(dtype)
+    np.save(tmp_path / "v.npy", np.asarray(voxels, order=order))  # type: ignore[call-overload]
+    source = open_volume(tmp_path / "v.npy")
+    assert source.dtype.isnative
+    assert np.array_equal(read_all(source), voxels)
+    assert np.array_equal(source.read(Box.whole(Shape3(3, 4, 5))), voxels[:, :3, :4, :5])
+
+
+def test_npy_of_anything_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.npy"
+    for array in (
+        np.array([{}] * 8).reshape(2, 2, 2),
+        np.zeros((3, 3)),
+        np.zeros((0, 3, 3)),
+        np.zeros((2, 2, 2), "c8"),
+    ):
+        np.save(path, array)
+        with pytest.raises(InputError, match=str(path)):
+            open_volume(path)
+    np.save(path, np.zeros((5, 5, 5)))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="truncated: expected 1128 bytes, got 1127"):
+        open_volume(path)
+    path.write_bytes(b"\x93NUMPY\x01\0\xff\xff")
+    with pytest.raises(InputError, match=r"not a \.npy"):
+        open_volume(path)
+
+
+def test_a_folder_of_slices_is_one_volume(tmp_path: Path) -> None:
+    touch(tmp_path / "kidney", "0001.tif", "0002.tif", "notes.txt", ".hidden.nii", "spacing.json")
+    assert find_volumes(tmp_path / "kidney", channel_suffix=True)[0].paths == (tmp_path / "kidney",)
+    assert found(tmp_path) == {"kidney": ["kidney"]}
+
+
+def test_files_and_slice_folders_are_a_batch_in_natural_order(tmp_path: Path) -> None:
+    touch(tmp_path, "c10.nii.gz", "c2.nii", "c3.npy", "k/1.tif", "k/2.tif", "z.stack.tif", "a.json", "empty/a.txt")
+    assert list(found(tmp_path)) == ["c2", "c3", "c10", "k", "z.stack"]
+
+
+def test_a_file_is_a_batch_of_one(tmp_path: Path) -> None:
+    touch(tmp_path, "c.nii.gz")
+    assert find_volumes(tmp_path / "c.nii.gz", channel_suffix=False)[0].name == "c"
+
+
+def test_channels_of_a_case_belong_together_only_where_asked(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"case_{n}_000{c}.nii.gz" for n in (2, 10) for c in (0, 1)))
+    assert found(tmp_path, channel_suffix=True) == {
+        "case_2": ["case_2_0000.nii.gz", "case_2_0001.nii.gz"],
+        "case_10": ["case_10_0000.nii.gz", "case_10_0001.nii.gz"],
+    }
+    assert len(found(tmp_path)) == 4
+    (tmp_path / "case_10_0001.nii.gz").unlink()
+    with pytest.raises(InputError, match="case_10_0001"):
+        find_volumes(tmp_path, channel_suffix=True)
+
+
+def test_a_lone_0000_is_no_part_of_the_name(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0000.nii.gz", "b_0000.nii.gz")
+    assert list(found(tmp_path)) == ["a", "b"]
+    touch(tmp_path, "c.nii.gz")
+    assert list(found(tmp_path)) == ["a_0000", "b_0000", "c"]
+
+
+@pytest.mark.parametrize("beside", ["c.nii", "k/1.tif", "v.npy"])
+def test_slices_beside_volumes_show_both_readings(tmp_path: Path, beside: str) -> None:
+    touch(tmp_path, "1.tif", "2.tif", beside)
+    with pytest.raises(UsageError, match=r"one volume of 2 slices .* or as 1 volumes"):
+        find_volumes(tmp_path, channel_suffix=False)
+
+
+def test_nothing_to_find_says_what_was_looked_for(tmp_path: Path) -> None:
+    for path, sentence in [(tmp_path / "missing", "does not exist"), (tmp_path, "looked for NIfTI .* found nothing")]:
+        with pytest.raises(UsageError, match=sentence):
+            find_volumes(path, channel_suffix=False)
+    touch(tmp_path, "a.txt", "b.json")
+    with pytest.raises(UsageError, match=r"found a\.txt, b\.json"):
+        find_volumes(tmp_path, channel_suffix=False)
+
+
+def test_two_volumes_of_one_name_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "c.nii", "c.nii.gz")
+    for asked in (False, True):
+        with pytest.raises(UsageError, match=r"overwrite|both"):
+            find_volumes(tmp_path, channel_suffix=asked)
+
+
+def test_names_may_be_strange(tmp_path: Path) -> None:
+    for name in ("-a b.nii", "c\nd.nii", "\udcff.nii"):
+        nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4)), tmp_path / "x.nii")
+        (tmp_path / "x.nii").rename(tmp_path / name)
+        assert open_volume(tmp_path / name).shape == (5, 4, 3)
+    assert len(find_volumes(tmp_path, channel_suffix=False)) == 3
