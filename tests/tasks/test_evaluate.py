@@ -68,6 +68,21 @@ def test_masks_of_other_values_and_formats_are_compared_as_masks(tmp_path: Path)
     assert scores["a"].values["hd95_mm"] == pytest.approx(SPACING.y)  # the place is the NIfTI file's
 
 
+def test_a_folder_of_slices_is_one_volume(tmp_path: Path) -> None:
+    prediction, truth = save(tmp_path / "p", organ(1)), save(tmp_path / "t", organ(label=255))
+    assert prediction.is_dir()
+    ((name, scores),) = evaluate(prediction, truth).cases
+    assert name == "t"
+    assert scores.values["dice"] == pytest.approx(14 / 15)
+    assert scores.values["hd95_mm"] == pytest.approx(SPACING.y)
+    assert evaluate(prediction, save(tmp_path / "t.nii.gz", organ(1))).cases[0][1].values["dice"] == 1.0
+    batches = [tmp_path / "predictions", tmp_path / "truths"]
+    for batch_, labels in zip(batches, (organ(1), organ()), strict=True):
+        for case in ("k1", "k2"):
+            save(batch_ / case, labels)
+    assert [case for case, _ in evaluate(*batches).cases] == ["k1", "k2"]
+
+
 def test_the_labels_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     both = organ()
     both[0, 0, 0] = 2

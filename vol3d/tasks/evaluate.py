@@ -68,6 +68,7 @@ class Evaluation:
         summary = [
             {"label": label, "metric": name, **asdict(stat)}
             for label, stats in self.summary.items()
+            if label != MEAN or len(self.summary) > 2  # the mean of one label says it twice
             for name, stat in stats.items()
         ]
         return f"{table(rows)}\n\n{table(summary)}"
