@@ -22,6 +22,7 @@ class NpySource:
 
     access: Access = "random"
     header: object = None
+    says_place = False
 
     def __init__(self, path: Path, *, spacing: Spacing | None = None) -> None:
         self.path = path
@@ -38,7 +39,7 @@ class NpySource:
         self.dtype = dtype.newbyteorder("=")
         self.affine = from_spacing(spacing or Spacing(1.0, 1.0, 1.0))
         self.warnings = () if spacing else (f"{path} says no spacing; 1 mm is assumed",)
-        self._fortran = fortran
+        self.says_spacing = spacing is not None
         self._map: NDArray[Any] | RawVoxels
         if fortran:
             self._map = np.memmap(path, mode="r", dtype=dtype, offset=offset, shape=shape, order="F")

@@ -49,6 +49,8 @@ class PlaneSource:
     warnings: tuple[str, ...] = ()
     header: object = None
     access: Access = "sequential"
+    says_place: bool = False
+    says_spacing: bool = True
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X).
@@ -95,7 +97,9 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
             return planes(number_of(channel // samples, z))
 
     affine, warnings = _place(path, given)
-    source = PlaneSource(shape, groups * samples, dtype, affine, plane, warnings)
+    source = PlaneSource(
+        shape, groups * samples, dtype, affine, plane, warnings=warnings, says_spacing=given is not None
+    )
     weakref.finalize(source, file.close)
     return source
 
@@ -131,6 +135,7 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         plane=plane,
         warnings=warnings + _gaps(folder, paths),
         header=SliceNames(tuple(path.name for path in paths)),
+        says_spacing=given is not None,
     )
 
 

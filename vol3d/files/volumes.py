@@ -97,6 +97,22 @@ def find_volumes(folder: Path, *, channel_suffix: bool) -> list[FoundVolume]:
         raise UsageError(f"{folder} does not exist; expected a folder of volumes, of slices, or a volume")
     if folder.is_file():
         return [FoundVolume(stem_of(folder), (folder,))]
+    volumes = volume_paths(folder)
+    if volumes == [folder]:
+        return [FoundVolume(folder.resolve().name, (folder,))]
+    found = _grouped(volumes, channel_suffix=channel_suffix)
+    twice = sorted(name for name, count in Counter(f.name for f in found).items() if count > 1)
+    if twice:
+        raise UsageError(f"{folder}: several volumes are named {', '.join(twice)}; their results would overwrite")
+    return found
+
+
+def volume_paths(folder: Path) -> list[Path]:
+    """What is a volume in a folder, in natural order: files, slice folders, or, of slices, the folder itself.
+
+    Raises:
+        UsageError: nothing to find, or slices lie beside volumes.
+    """
     try:
         entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
     except OSError as error:
@@ -110,15 +126,11 @@ def find_volumes(folder: Path, *, channel_suffix: bool) -> list[FoundVolume]:
             f"or as {len(volumes)} volumes ({volumes[0].name} ...); keep slices in a folder of their own"
         )
     if slices:
-        return [FoundVolume(folder.resolve().name, (folder,))]
+        return [folder]
     if not volumes:
         seen = ", ".join(p.name for p in entries[:5]) or "nothing"
         raise UsageError(f"no volume in {folder}: looked for {LOOKED_FOR}; found {seen}")
-    found = _grouped(sorted(volumes, key=natural_key), channel_suffix=channel_suffix)
-    twice = sorted(name for name, count in Counter(f.name for f in found).items() if count > 1)
-    if twice:
-        raise UsageError(f"{folder}: several volumes are named {', '.join(twice)}; their results would overwrite")
-    return found
+    return sorted(volumes, key=natural_key)
 
 
 def _grouped(volumes: list[Path], *, channel_suffix: bool) -> list[FoundVolume]:

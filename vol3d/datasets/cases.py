@@ -1,0 +1,103 @@
+"""A case: which files are its channels, its label and its organ mask, and how they are opened."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vol3d.datasets.views import FiniteSource, LabelSource, StackedSource
+from vol3d.errors import InputError
+from vol3d.files.volumes import open_volume
+from vol3d.geometry.affine import agree, spacing_of
+from vol3d.shapes import Spacing
+from vol3d.volume.source import VolumeSource
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume of a data set.
+
+    images has one file (or slice folder) per channel. Cases of one group (a patient, an organ) stay
+    together in every split. spacing (mm) overrides what the files say.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    organ_mask: Path | None = None
+    group: str = ""
+    source: str = ""
+    spacing: Spacing | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(f"a case's name becomes a file's name, got {self.name!r}")
+        if not self.images:
+            raise ValueError(f"case {self.name} has no image")
+        if not self.group:
+            object.__setattr__(self, "group", self.name)
+
+
+def case_sources(case: Case) -> tuple[VolumeSource, VolumeSource | None]:
+    """The image with all channels, finite, and the label as uint8 on its grid; None without a label.
+
+    Raises:
+        InputError: a file is damaged, a channel or the label lies on another grid.
+        UsageError: a file is missing.
+    """
+    image = open_image(case.images, spacing=case.spacing)
+    return image, None if case.label is None else open_label(case.label, image=image, spacing=case.spacing)
+
+
+def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None) -> VolumeSource:
+    """The files of a case's channels as one volume; NaN and infinite voxels read as zero.
+
+    Raises:
+        InputError: a file is damaged, or the channels lie on different grids.
+    """
+    sources = [open_volume(path, spacing=spacing) for path in paths]
+    for path, source in zip(paths, sources, strict=True):
+        _check_grid(path, source, paths[0], sources[0])
+    image = sources[0] if len(sources) == 1 else StackedSource(tuple(sources))
+    return FiniteSource(image, name=str(paths[0])) if image.dtype.kind == "f" else image
+
+
+def open_label(path: Path, *, image: VolumeSource, spacing: Spacing | None = None) -> VolumeSource:
+    """A label, or an organ mask, as uint8 on the grid of image.
+
+    Raises:
+        InputError: it is damaged, has several channels, or lies on another grid. Reading it raises the
+            same where values are no integers in 0 to 255.
+    """
+    label = open_volume(path, spacing=spacing)
+    if label.channels != 1:
+        raise InputError(f"{path}: expected one channel of label values, got {label.channels}")
+    _check_grid(path, label, Path("its image"), image)
+    return LabelSource(label, name=str(path), affine=image.affine)
+
+
+def _check_grid(path: Path, source: VolumeSource, other_path: Path, other: VolumeSource) -> None:
+    """Refuse two volumes that are not on one grid; where one says no place, spacing or shape must do."""
+    same = source.shape == other.shape
+    if same and _says_place(source) and _says_place(other):
+        same = agree(source.affine, other.affine, source.shape)
+    elif same and _says_spacing(source) and _says_spacing(other):
+        same = bool(np.allclose(spacing_of(source.affine), spacing_of(other.affine), rtol=1e-3))
+    if not same:
+        raise InputError(f"{path} lies on another grid than {other_path}: {_grid(source)} against {_grid(other)}")
+
+
+def _says_place(source: VolumeSource) -> bool:
+    """NIfTI says where a volume lies; TIFF says a spacing at most."""
+    return bool(getattr(source, "says_place", True))
+
+
+def _says_spacing(source: VolumeSource) -> bool:
+    return bool(getattr(source, "says_spacing", True))
+
+
+def _grid(source: VolumeSource) -> str:
+    spacing = ", ".join(f"{v:.5g}" for v in spacing_of(source.affine))
+    origin = ", ".join(f"{v:.5g}" for v in source.affine[:3, 3])
+    return f"shape (z, y, x) {tuple(source.shape)}, spacing ({spacing}) mm, first voxel at ({origin}) mm"

@@ -1,0 +1,146 @@
+"""Views that make files fit for learning: channels stacked, values finite, labels small integers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.errors import InputError
+from vol3d.geometry.affine import Affine
+from vol3d.geometry.box import Box
+from vol3d.geometry.grid import slabs
+from vol3d.shapes import Shape3
+from vol3d.volume.labels import MAX_LABEL
+from vol3d.volume.source import Access, VolumeSource
+
+_FROM_INTEGER = 1e-3  # how far a label that went through a float format may lie from its integer
+_SLAB = 16
+
+
+@dataclass(frozen=True)
+class StackedSource:
+    """The channels of several sources on one grid, in order."""
+
+    sources: tuple[VolumeSource, ...]
+
+    @property
+    def shape(self) -> Shape3:
+        """Voxels along z, y, x."""
+        return self.sources[0].shape
+
+    @property
+    def channels(self) -> int:
+        """All channels together."""
+        return sum(source.channels for source in self.sources)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A type that holds every channel."""
+        return np.result_type(*(source.dtype for source in self.sources))
+
+    @property
+    def affine(self) -> Affine:
+        """The first channel's place."""
+        return self.sources[0].affine
+
+    @property
+    def access(self) -> Access:
+        """Sequential where one of them is."""
+        return "sequential" if any(s.access == "sequential" for s in self.sources) else "random"
+
+    @property
+    def header(self) -> object:
+        """The first channel's header."""
+        return self.sources[0].header
+
+    @property
+    def says_place(self) -> bool:
+        """Whether the first channel's file says where it lies."""
+        return bool(getattr(self.sources[0], "says_place", True))
+
+    @property
+    def says_spacing(self) -> bool:
+        """Whether the first channel's file says how far apart voxels lie."""
+        return bool(getattr(self.sources[0], "says_spacing", True))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about any of them."""
+        return tuple(w for source in self.sources for w in getattr(source, "warnings", ()))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's voxels, (C, Z, Y, X)."""
+        return np.concatenate([source.read(box).astype(self.dtype, copy=False) for source in self.sources])
+
+
+class _View:
+    """A source of the same grid whose values are changed."""
+
+    def __init__(self, source: VolumeSource, *, name: str, affine: Affine | None = None) -> None:
+        self._source, self._name = source, name
+        self.shape, self.channels, self.access, self.header = (
+            source.shape,
+            source.channels,
+            source.access,
+            source.header,
+        )
+        self.dtype: np.dtype[Any] = source.dtype
+        self.affine = source.affine if affine is None else affine
+        self.says_place: bool = getattr(source, "says_place", True)
+        self.says_spacing: bool = getattr(source, "says_spacing", True)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the source."""
+        found: tuple[str, ...] = getattr(self._source, "warnings", ())
+        return found
+
+
+class FiniteSource(_View):
+    """A float image whose NaN and infinite voxels read as zero."""
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's voxels, (C, Z, Y, X)."""
+        values = self._source.read(box)
+        return values if np.isfinite(values).all() else np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+
+    def count_filled(self) -> int:
+        """How many voxels of the whole volume are NaN or infinite; reads it once, slab by slab.
+
+        Raises:
+            InputError: all of them are.
+        """
+        count = sum(int((~np.isfinite(self._source.read(slab))).sum()) for slab in slabs(self.shape, _SLAB))
+        if count == self.channels * self.shape.voxels:
+            raise InputError(f"{self._name}: no voxel is a finite number")
+        return count
+
+
+class LabelSource(_View):
+    """Label values as uint8, at the place of the image they belong to."""
+
+    def __init__(self, source: VolumeSource, *, name: str, affine: Affine) -> None:
+        super().__init__(source, name=name, affine=affine)
+        self.dtype = np.dtype(np.uint8)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's label values, (1, Z, Y, X).
+
+        Raises:
+            InputError: a value is no integer (within 1e-3) in 0 to 255.
+        """
+        values = self._source.read(box)
+        if values.dtype == np.uint8 or not values.size:
+            return values
+        if values.dtype.kind == "f":
+            whole = np.rint(values)
+            with np.errstate(invalid="ignore"):  # NaN and infinity fail the comparison, as they must
+                apart = ~(np.abs(values - whole) <= _FROM_INTEGER)
+            if apart.any():
+                raise InputError(f"{self._name}: label values must be integers, got {values[apart][0]}")
+            values = whole
+        low, high = values.min(), values.max()
+        if low < 0 or high > MAX_LABEL:
+            raise InputError(f"{self._name}: label values must be 0 to {MAX_LABEL}, got {low:g} to {high:g}")
+        return values.astype(np.uint8)
