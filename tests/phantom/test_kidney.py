@@ -72,7 +72,7 @@ def test_vessels_are_a_small_share(seed: int) -> None:
 def test_outside_the_organ_much_is_as_bright_as_vessels(seed: int) -> None:
     made = kidney(seed)
     outside = ~ndimage.binary_dilation(made.organ, iterations=2)
-    outside[:, :, :6] = outside[:, :, -6:] = outside[:, :6] = outside[:, -6:] = False  # not the rim's extremes
+    outside &= np.hypot(*np.ogrid[-1:1:80j, -1:1:72j]) < 0.92  # the container's rim does not count
     bright = made.image > np.percentile(made.image[made.vessels], 60)
     assert (bright & outside).sum() > 0.1 * made.vessels.sum()
 
@@ -98,9 +98,8 @@ def test_vessels_are_hollow_solid_collapsed_and_weak_in_places() -> None:
     assert len(weak) >= 10
     assert min(t.radius for t in tubes) < 1.1
     assert max(t.radius for t in tubes) > 4
-    assert np.median([t.wall_contrast.max() for t in tubes if t.radius < 1.2]) < 0.8 * np.median(
-        [t.wall_contrast.max() for t in tubes if t.radius > 1.8]
-    )
+    thin = [t.wall_contrast.max() for t in tubes if t.radius < 1.2]
+    assert np.median(thin) < 0.9 * np.median([t.wall_contrast.max() for t in hollow])
 
 
 def test_lumens_are_darker_than_walls_in_the_image() -> None:

@@ -26,7 +26,7 @@ def test_the_sennet_layout_holds_slices_masks_and_spacing(tmp_path: Path) -> Non
     folder = tmp_path / "data" / "kidney_2"
     assert cases[1].path == folder / "images"
     assert cases[1].foreground_share == expected.vessels.mean()
-    assert sorted(p.name for p in (folder / "images").iterdir()) == [f"{z:04d}.tif" for z in range(24)]
+    assert sorted(p.name for p in (folder / "images").glob("*.tif")) == [f"{z:04d}.tif" for z in range(24)]
     for name, voxels in (
         ("images", expected.image),
         ("labels", expected.vessels * np.uint8(255)),

@@ -11,6 +11,8 @@ from vol3d.phantom.tubes import Tube
 from vol3d.shapes import Shape3
 
 WALL_CONTRAST = 0.30  # a full vessel wall against tissue, in the grey levels of the scan
+HOLLOW_FROM = 1.8  # voxels of radius; a thinner vessel shows no lumen
+STIFF_FROM = 3.5  # voxels of radius; a thicker one is open and empty
 
 
 @dataclass(frozen=True)
@@ -77,15 +79,17 @@ def dress(branch: Branch, rng: np.random.Generator) -> Tube:
     A collapsed vessel is flattened to 0.45 of its thickness and has no lumen left.
     """
     r, pieces = branch.radius, len(branch.points) - 1
-    strength = WALL_CONTRAST * rng.uniform(0.75, 1.15) * np.clip(r / 1.6, 0.65, 1.0)
+    strength = WALL_CONTRAST * rng.uniform(0.75, 1.15) * np.clip(r / 1.6, 0.8, 1.0)
     along = np.arange(pieces, dtype=np.float64)
     weak = np.ones(pieces)
     if pieces >= 5 and rng.random() < 0.45:
         weak -= rng.uniform(0.7, 0.95) * np.exp(-(((along - rng.uniform(0.25, 0.75) * pieces) / 1.6) ** 2))
     kind = rng.choice(["hollow", "filled", "collapsed"], p=[0.6, 0.2, 0.2])
-    if r < 1.8 or kind == "filled":
+    if r < HOLLOW_FROM:
         return Tube(branch.points, r, strength * weak)
-    if kind == "collapsed":
+    if kind == "filled" and r < STIFF_FROM:
+        return Tube(branch.points, r, 0.65 * strength * weak)
+    if kind == "collapsed" and r < STIFF_FROM:
         return Tube(branch.points, 1.15 * r, strength * weak, squash=_across(branch.points, rng, thickness=0.45))
     lumen = WALL_CONTRAST * rng.uniform(-0.5, 0.05)
     return Tube(branch.points, r, strength * weak, lumen_contrast=lumen, wall=float(np.clip(0.3 * r, 0.9, 1.6)))

@@ -19,7 +19,7 @@ from vol3d.phantom.tubes import draw
 from vol3d.shapes import Shape3, Spacing
 
 SMALLEST_AXIS = 16  # voxels
-NOISE = 0.035  # standard deviation, in the grey levels of surroundings.py
+NOISE = 0.030  # standard deviation, in the grey levels of surroundings.py
 POINT_SPREAD = 0.6  # voxels
 
 

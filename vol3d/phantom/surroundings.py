@@ -16,9 +16,9 @@ FLUID, GEL, CORTEX, MEDULLA, PELVIS, AIR, RIM = 0.28, 0.42, 0.52, 0.44, 0.34, 0.
 
 
 def tissue(body: Body, vessels: NDArray[np.bool_], rng: np.random.Generator) -> Field:
-    """Cortex with glomeruli, rayed medulla, a dark pelvis with a bright lining, and the capsule.
+    """Cortex with glomeruli, rayed medulla, a dark pelvis with a bright lining, the capsule, and tufts.
 
-    Lining, capsule and glomeruli are as bright as vessel walls.
+    Tufts are short and belong to no tree; one by one they look like pieces of the thinnest vessels.
     """
     shape = Shape3(*body.organ.shape)
     level = np.where(body.cortex, np.float32(CORTEX), np.float32(MEDULLA))
@@ -31,22 +31,26 @@ def tissue(body: Body, vessels: NDArray[np.bool_], rng: np.random.Generator) -> 
     level += np.where(body.depth > 1 - capsule, np.float32(0.4 * WALL_CONTRAST), np.float32(0))
     glomeruli = _some(body.cortex & body.organ & ~vessels, share=1 / 900, rng=rng)
     heights = WALL_CONTRAST * rng.uniform(0.3, 0.9, len(glomeruli))
-    return np.asarray(level + texture.specks(shape, glomeruli, sigma=0.9, heights=heights))
+    level += texture.specks(shape, glomeruli, sigma=0.9, heights=heights)
+    tufts = [_tuft(p, rng) for p in _points(body.organ & ~vessels, share=1 / 2500, rng=rng)]
+    return np.asarray(level + draw(shape, tufts).contrast)
 
 
 def packing(body: Body, branches: Sequence[Branch], rng: np.random.Generator) -> Field:
-    """Gel crumbs in fluid with shards and dots, the container's rim, and strands of tissue with tubes like vessels."""
+    """Gel crumbs in fluid with shards and dots, the container's rim, and lobes of tissue with tubes like vessels."""
     shape = Shape3(*body.organ.shape)
     outside = body.depth > 1.06
     level = np.float32(FLUID) + np.float32(GEL - FLUID) * texture.crumbs(shape, size=12.0, rng=rng)
     level += np.float32(0.012) * texture.grain(shape, sigma=1.0, rng=rng)
-    strands = [_strand(p, branches, body.radius, rng) for p in _points(outside, share=1 / 18000, rng=rng)]
-    sleeves = [Tube(s.points, s.radius + 3.0, np.zeros(len(s.points) - 1)) for s in strands]
+    stems = [_strand(p, branches, body.radius, rng) for p in _points(outside, share=1 / 35000, rng=rng)]
+    lobes = [Tube(s.points, max(3.0, 0.2 * body.radius), np.zeros(len(s.points) - 1)) for s in stems]
+    lobe = draw(shape, lobes).mask & outside
     flesh = np.float32(CORTEX) + np.float32(0.02) * texture.grain(shape, sigma=1.0, rng=rng)
-    level = np.where(draw(shape, sleeves).mask, flesh, level)
+    level = np.where(lobe, flesh, level)
+    strands = [_strand(p, branches, body.radius, rng) for p in _points(lobe, share=1 / 3500, rng=rng)]
+    level += np.where(lobe, draw(shape, stems + strands).contrast, np.float32(0))
     shards = [_shard(p, rng) for p in _points(outside, share=1 / 15000, rng=rng)]
-    for tubes in (strands, shards):
-        level += np.where(outside, draw(shape, tubes).contrast, np.float32(0))
+    level += np.where(outside, draw(shape, shards).contrast, np.float32(0))
     dots = _some(outside, share=1 / 1500, rng=rng)
     level += texture.specks(shape, dots, sigma=0.8, heights=rng.uniform(0.1, 0.4, len(dots)))
     y, x = (np.linspace(-1, 1, n) for n in shape[1:])
@@ -63,6 +67,13 @@ def _strand(start: NDArray[np.float64], branches: Sequence[Branch], reach: float
     pieces = 1.5 * turns / np.linalg.norm(turns, axis=1, keepdims=True)
     thick = max(branches[int(rng.integers(len(branches)))].radius, rng.uniform(0.8, 3.0))
     return dress(Branch(-1, start + np.cumsum(pieces, axis=0), thick), rng)
+
+
+def _tuft(start: NDArray[np.float64], rng: np.random.Generator) -> Tube:
+    """A thin, short, straight piece."""
+    along = rng.standard_normal(3)
+    end = start + along / np.linalg.norm(along) * rng.uniform(1.5, 5.0)
+    return Tube(np.stack([start, end]), rng.uniform(0.8, 1.1), WALL_CONTRAST * rng.uniform(0.4, 0.85, 1))
 
 
 def _shard(start: NDArray[np.float64], rng: np.random.Generator) -> Tube:
