@@ -45,6 +45,7 @@ class Training:
     overlap: int | float = 1
     pair: tuple[int, str] = (1, "a")
     name: str = ""
+    zoom: Literal[1, 2] = 2
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def test_no_text_no_section_and_an_empty_section_are_the_defaults() -> None:
         ("window: {z: 8}", "window", Shape3(8, 56, 40)),
         ("compile: True", "compile", True),
         ("optimiser: adamw", "optimiser", "adamw"),
+        ("zoom: 1", "zoom", 1),
         ("pair: [3, b]", "pair", (3, "b")),
         ("name: yes", "name", "yes"),
         ("name: 010", "name", "010"),
@@ -130,6 +132,8 @@ def test_untyped_options_are_plain_data() -> None:
         ("name: 5", "training.name: expected text, got 5 (text needs quotes)"),
         ("name: {a: 5}", "training.name: expected text, got a section"),
         ("optimiser: adam", "training.optimiser: expected 'sgd' or 'adamw', got 'adam', did you mean 'adamw'?"),
+        ("zoom: true", "training.zoom: expected 1 or 2, got true"),
+        ("zoom: 1.0", "training.zoom: expected 1 or 2, got 1.0"),
         ("patch: aut", "training.patch: expected {z: ..., y: ..., x: ...} or 'auto', got 'aut', did you mean 'auto'?"),
         ("patch: [40, 56, 40]", "training.patch: expected {z: ..., y: ..., x: ...} or 'auto', got a list of 3"),
         ("patch: {z: 40, y: 56}", "training.patch: missing: x"),
