@@ -36,11 +36,12 @@ def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], spacing: Spacing) 
     Any cut gives the same number, so masks need not fit in memory.
     """
     counts = paired_codes(pairs)
+    matched = counts.copy()
+    matched[[0, 255]] = matched[:, [0, 255]] = 0
     table = area_table(spacing)
-    total = table @ counts.sum(axis=1) + table @ counts.sum(axis=0)
-    both = counts[1:255, 1:255]
-    matched = table[1:255] @ both.sum(axis=1) + table[1:255] @ both.sum(axis=0)
-    return float(matched / total) if total else None
+    # Both sums run over the same codes in the same order, so that equal masks score 1 exactly.
+    total = table @ (counts.sum(axis=0) + counts.sum(axis=1))
+    return float(table @ (matched.sum(axis=0) + matched.sum(axis=1)) / total) if total else None
 
 
 def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing, *, tolerance_mm: float) -> float | None:
