@@ -42,12 +42,13 @@ def packing(body: Body, branches: Sequence[Branch], rng: np.random.Generator) ->
     outside = body.depth > 1.06
     level = np.float32(FLUID) + np.float32(GEL - FLUID) * texture.crumbs(shape, size=12.0, rng=rng)
     level += np.float32(0.012) * texture.grain(shape, sigma=1.0, rng=rng)
-    stems = [_strand(p, branches, body.radius, rng) for p in _points(outside, share=1 / 35000, rng=rng)]
+    stems = [_strand(p, branches, body.radius, rng) for p in _points(outside, share=1 / 30000, rng=rng)]
     lobes = [Tube(s.points, max(3.0, 0.2 * body.radius), np.zeros(len(s.points) - 1)) for s in stems]
     lobe = draw(shape, lobes).mask & outside
     flesh = np.float32(CORTEX) + np.float32(0.02) * texture.grain(shape, sigma=1.0, rng=rng)
     level = np.where(lobe, flesh, level)
-    strands = [_strand(p, branches, body.radius, rng) for p in _points(lobe, share=1 / 3500, rng=rng)]
+    starts = [s.points[len(s.points) // 2] + rng.normal(0, body.radius / 10, 3) for s in stems for _ in range(2)]
+    strands = [_strand(p, branches, body.radius, rng) for p in starts]
     level += np.where(lobe, draw(shape, stems + strands).contrast, np.float32(0))
     shards = [_shard(p, rng) for p in _points(outside, share=1 / 15000, rng=rng)]
     level += np.where(outside, draw(shape, shards).contrast, np.float32(0))
