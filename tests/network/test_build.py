@@ -13,10 +13,10 @@ from vol3d.shapes import Shape3, Spacing
 
 STAGES = unet_settings_for(Shape3(16, 32, 24), Spacing(3.0, 1.0, 0.8), base_features=4)
 NETWORKS = [
-    NetworkSettings("unet", STAGES),
-    NetworkSettings("residual_unet", STAGES),
-    NetworkSettings("dynunet", STAGES),
-    NetworkSettings("dynunet", replace(STAGES, encoder="residual")),
+    NetworkSettings("unet", stages=STAGES),
+    NetworkSettings("residual_unet", stages=STAGES),
+    NetworkSettings("dynunet", stages=STAGES),
+    NetworkSettings("dynunet", stages=replace(STAGES, encoder="residual")),
     NetworkSettings("segresnet", options={"init_filters": 8, "blocks_down": (1, 1, 1), "blocks_up": (1, 1)}),
     NetworkSettings("swinunetr", options={"feature_size": 12, "num_heads": (1, 1, 1, 1), "depths": (1, 1, 1, 1)}),
 ]
@@ -53,7 +53,7 @@ def test_an_image_becomes_logits_and_every_parameter_learns(settings: NetworkSet
 def test_a_slice_goes_through_the_networks_made_of_stages() -> None:
     flat = unet_settings_for(Shape3(1, 32, 24), Spacing(1.0, 1.0, 1.0), base_features=4)
     for name in ("unet", "residual_unet", "dynunet"):
-        network = build_network(NetworkSettings(name, flat), 1, 2).eval()
+        network = build_network(NetworkSettings(name, stages=flat), 1, 2).eval()
         assert network(torch.zeros(1, 1, 1, 32, 24)).shape == (1, 2, 1, 32, 24)
 
 
@@ -73,11 +73,12 @@ def test_the_residual_unet_is_the_unet_with_a_residual_encoder() -> None:
     [
         ({"name": "swinuntr"}, "unknown network 'swinuntr', did you mean 'swinunetr'"),
         ({"name": "zzz"}, "known are dynunet"),
+        ({"base_features": 0}, "base_features must be 1 or more"),
         ({"name": "unet"}, "needs its stages"),
         ({"name": "unet", "stages": STAGES, "options": {"feature_size": 3}}, "takes no options"),
         ({"name": "segresnet", "options": {"init_filter": 8}}, "did you mean 'init_filters'"),
     ],
-    ids=["near", "far", "unplanned", "options", "option"],
+    ids=["near", "far", "features", "unplanned", "options", "option"],
 )
 def test_what_cannot_be_built_is_refused_with_a_sentence(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -37,6 +37,8 @@ class NetworkSettings:
             near = get_close_matches(self.name, _NETWORKS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_NETWORKS))}"
             raise ValueError(f"name: unknown network {self.name!r}, {hint}")
+        if self.base_features != "auto" and self.base_features < 1:
+            raise ValueError(f"base_features must be 1 or more, got {self.base_features}")
 
 
 Builder = Callable[[NetworkSettings, int, int], nn.Module]
