@@ -33,7 +33,7 @@ class KidneySettings:
 
     shape: Shape3
     voxel_mm: float = 0.05
-    smallest_radius_mm: float = 0.04
+    smallest_radius_mm: float = 0.05
 
     def __post_init__(self) -> None:
         if min(self.shape) < SMALLEST_AXIS:

@@ -74,7 +74,7 @@ def _tuft(start: NDArray[np.float64], rng: np.random.Generator) -> Tube:
     """A thin, short, straight piece."""
     along = rng.standard_normal(3)
     end = start + along / np.linalg.norm(along) * rng.uniform(1.5, 5.0)
-    return Tube(np.stack([start, end]), rng.uniform(0.8, 1.1), WALL_CONTRAST * rng.uniform(0.4, 0.85, 1))
+    return Tube(np.stack([start, end]), rng.uniform(0.9, 1.2), WALL_CONTRAST * rng.uniform(0.4, 0.85, 1))
 
 
 def _shard(start: NDArray[np.float64], rng: np.random.Generator) -> Tube:
