@@ -87,7 +87,14 @@ def test_channels_last_and_bfloat16_change_little(settings: UNetSettings) -> Non
     assert (half - plain).abs().mean() < 0.03 * plain.abs().mean()
 
 
-def test_every_voxel_sees_the_whole_image_through_the_norm_and_the_skip_carries_detail() -> None:
+def test_the_skips_carry_the_image_past_the_deeper_stages() -> None:
+    network = UNet(LOPSIDED, 2, 1).eval()
+    nn.init.zeros_(network.decoder.ups[-1].weight)
+    with torch.no_grad():
+        assert network(image()).std() > 0.1
+
+
+def test_every_voxel_sees_the_whole_image() -> None:
     network = UNet(LOPSIDED, 1, 1).eval()
     probe = image(1, 1).requires_grad_()
     network(probe)[0, 0, 3, 4, 5].backward()
@@ -158,9 +165,14 @@ def test_the_deepest_map_keeps_four_voxels_wherever_an_axis_was_halved(
         assert all(a <= b for a, b in zip(before, after, strict=True))
 
 
-def test_a_patch_too_small_to_halve_is_refused() -> None:
+@pytest.mark.parametrize("patch", [(7, 7, 7), (7, 11, 7)])
+def test_a_patch_too_small_to_halve_is_refused(patch: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match=r"no axis of a patch"):
-        unet_settings_for(Shape3(7, 7, 7), Spacing(1, 1, 1))
+        unet_settings_for(Shape3(*patch), Spacing(1, 1, 1))
+
+
+def test_an_axis_alone_is_halved_from_twelve_on() -> None:
+    assert required_multiple(unet_settings_for(Shape3(7, 12, 7), Spacing(1, 1, 1))) == (1, 2, 1)
 
 
 @pytest.mark.parametrize(
