@@ -108,7 +108,7 @@ def test_a_truncated_file_is_named(tmp_path: Path, compression: str | None, part
         whole = path.read_bytes()
         path.write_bytes(whole[: int(part * len(whole))])
         with pytest.raises(InputError, match=str(path)):
-            read_all(open_slices(path.parent) if path.parent.name == "s" else open_stack(path))
+            open_slices(path.parent) if path.parent.name == "s" else open_stack(path)
 
 
 def test_pages_of_different_size_are_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import math
 import os
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -81,5 +82,5 @@ def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = read(stream)
             return shape, fortran, dtype, stream.tell()
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, TokenError) as error:  # the header is a line of Python
         raise InputError(f"{path} is not a .npy array: {error}") from error

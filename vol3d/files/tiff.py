@@ -9,6 +9,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError, UsageError
+from vol3d.errors import InputError, UsageError, Vol3dError
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.tiff_pages import Page, pages, slices_of
 from vol3d.files.tiff_spacing import SPACING_FILE, checked, ome_xml, spacing_beside, spacing_inside
@@ -76,24 +77,27 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
     """
     found = list(pages(path))
     _check_alike([(f"{path}, page {number}", page) for number, page in enumerate(found)])
-    file = _tifffile().TiffFile(path)
+    with _decoding(str(path)):
+        file = _tifffile().TiffFile(path)
     try:
-        series, first = file.series[0], file.pages[0]
+        with _decoding(str(path)):
+            series, first = file.series[0], file.pages[0]
+            given = spacing or spacing_beside(path.parent) or spacing_inside(path, file)
         groups, depth, number_of = _axes(path, series)
         if groups * depth < found[0].images:
             raise InputError(f"{path} is truncated: expected {found[0].images} planes, got {groups * depth}")
         samples = math.prod(n for axis, n in zip(first.axes, first.shape, strict=True) if axis == "S")
         shape = Shape3(depth, first.imagelength, first.imagewidth)
         dtype = _number_type(path, series.dtype)
-        planes = _planes_of(path, file, count=groups * depth, shape=shape)
-        given = spacing or spacing_beside(path.parent) or spacing_inside(path, file)
+        with _decoding(str(path)):
+            planes = _planes_of(path, file, count=groups * depth, shape=shape)
     except BaseException:
         file.close()
         raise
     lock = threading.Lock()
 
     def plane(channel: int, z: int) -> NDArray[Any]:
-        with lock:
+        with lock, _decoding(str(path)):
             return planes(number_of(channel // samples, z))
 
     affine, warnings = _place(path, given)
@@ -120,10 +124,10 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         raise InputError(f"{folder}: expected one page in each of {len(paths)} slices, got {len(found)} pages")
 
     def plane(channel: int, z: int) -> NDArray[Any]:  # noqa: ARG001
-        with _tifffile().TiffFile(paths[z]) as file:
+        with _decoding(str(paths[z])), _tifffile().TiffFile(paths[z]) as file:
             return _decoded(str(paths[z]), file.pages[0])
 
-    with _tifffile().TiffFile(paths[0]) as file:
+    with _decoding(str(paths[0])), _tifffile().TiffFile(paths[0]) as file:
         given = spacing or spacing_beside(folder, folder.parent) or spacing_inside(paths[0], file)
         dtype, samples = _number_type(paths[0], file.pages[0].dtype), found[0][1].samples
     affine, warnings = _place(folder, given)
@@ -189,6 +193,17 @@ def _tifffile() -> Any:
     return tifffile
 
 
+@contextmanager
+def _decoding(what: str) -> Iterator[None]:
+    """Name the file, whatever a decoder chokes on: on damaged tags tifffile raises nearly any exception."""
+    try:
+        yield
+    except (Vol3dError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(f"{what} cannot be decoded: {error}") from error
+
+
 def _planes(voxels: RawVoxels) -> Iterator[NDArray[Any]]:
     """Every (Y, X) plane of staged voxels, channel by channel."""
     channels, *extent = voxels.shape
@@ -231,12 +246,8 @@ def _planes_of(path: Path, file: Any, *, count: int, shape: Shape3) -> Callable[
 
 def _decoded(what: str, page: Any) -> NDArray[Any]:
     """A page as (samples, Y, X)."""
-    try:
+    with _decoding(what):
         image: NDArray[Any] = page.asarray()
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise whatever they like
-        raise InputError(f"{what} cannot be decoded: {error}") from error
     if page.axes == "YXS":
         image = np.moveaxis(image, -1, 0)
     return image if page.axes != "YX" else image[None]

@@ -70,7 +70,7 @@ def pages(path: Path) -> Iterator[Page]:
                 if page.end > size:
                     raise InputError(f"{path} is truncated: expected {page.end} bytes or more, got {size}")
                 yield page
-        except (struct.error, OverflowError, KeyError, IndexError) as error:
+        except (struct.error, ValueError, OverflowError, KeyError, IndexError) as error:
             raise InputError(f"{path} is truncated or damaged after {size} bytes: a page cannot be read") from error
 
 

@@ -1,0 +1,40 @@
+"""Whatever three changed bytes do to a file, it is read or refused with our own error."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+
+from vol3d.errors import InputError
+from vol3d.files.volumes import open_volume
+from vol3d.volume.source import read_all
+
+HEADER_BYTES = {"v.nii": 360, "v.npy": 130}
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.npy", "v.tif", "lzw.tif", "imagej.tif"])
+@pytest.mark.parametrize("count", [60, pytest.param(5000, marks=pytest.mark.slow)])
+def test_a_damaged_file_is_read_or_refused(tmp_path: Path, rng: np.random.Generator, name: str, count: int) -> None:
+    path, voxels = tmp_path / name, rng.integers(0, 999, (4, 9, 7)).astype(np.uint16)
+    if name == "v.nii":
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
+    elif name == "v.npy":
+        np.save(path, voxels)
+    else:
+        compression = "lzw" if name == "lzw.tif" else None
+        tifffile.imwrite(path, voxels, photometric="minisblack", compression=compression, imagej=name == "imagej.tif")
+    whole = path.read_bytes()
+    refused = 0
+    for _ in range(count):
+        damaged = bytearray(whole)
+        for position in rng.integers(HEADER_BYTES.get(name, len(whole)), size=rng.integers(1, 4)):
+            damaged[position] = rng.integers(256)
+        path.write_bytes(bytes(damaged[: rng.integers(len(whole))] if rng.random() < 0.1 else damaged))
+        try:
+            read_all(open_volume(path))
+        except InputError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert 0 < refused < count
