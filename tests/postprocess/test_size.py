@@ -25,9 +25,10 @@ def test_the_bound_is_a_volume_and_inclusive(min_volume_mm3: float, left: int) -
     assert remove_small(three_pieces(), min_volume_mm3=min_volume_mm3, spacing=SPACING).sum() == left
 
 
-def test_rounding_of_the_spacing_costs_no_voxel() -> None:
+@pytest.mark.parametrize(("step", "voxel_mm3"), [(0.1, 0.001), (0.3, 0.027), (0.7, 0.343), (0.05, 0.000125)])
+def test_rounding_of_the_spacing_costs_no_voxel(step: float, voxel_mm3: float) -> None:
     for n in range(1, 1000):
-        assert voxels_in(n * 0.001, Spacing(0.1, 0.1, 0.1)) == n
+        assert voxels_in(n * voxel_mm3, Spacing(step, step, step)) == n
 
 
 @given(mask=MASKS, count=st.integers(1, 4), connectivity=st.sampled_from((6, 18, 26)))

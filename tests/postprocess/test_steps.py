@@ -198,6 +198,7 @@ def test_plain_data_and_back() -> None:
         ([{"size_filter": {"min_volume_mm3": 1, "connectivity": 6.0}}], "one of 6, 18, 26, got 6.0"),
         ([{"largest": {"count": 0}}], "largest: count must be 1 or more, got 0"),
         ([{"largest": {"count": 1.0}}], "largest: count must be a whole number, got 1.0"),
+        ([{"largest": {"count": True}}], "largest: count must be a whole number, got True"),
         ([{"largest": {"region": 3}}], "largest: region must be a name, got 3"),
         ([{"fill_holes": {"max_volume_mm3": 0}}], "max_volume_mm3 must be more than zero .* got 0.0"),
         ([{"fill_holes": {"max_volume_mm3": "x"}}], "max_volume_mm3 must be a number or null, got 'x'"),
