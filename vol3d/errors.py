@@ -5,13 +5,11 @@ came, which file, and what to do; commands print that message alone and exit wit
 Anything else that escapes is a bug in vol3d (exit code 1).
 """
 
-from typing import ClassVar
-
 
 class Vol3dError(Exception):
     """A problem that can be said in one sentence."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: int = 1
 
 
 class UsageError(Vol3dError):
@@ -54,3 +52,8 @@ class StoppedError(Vol3dError):
     """A signal asked to stop; the state was saved first."""
 
     exit_code = 130
+
+    def __init__(self, message: str, *, signal: int | None = None) -> None:
+        super().__init__(message)
+        if signal is not None:
+            self.exit_code = 128 + signal

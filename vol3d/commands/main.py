@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 from vol3d.commands.outcome import Outcome
 from vol3d.errors import Vol3dError
@@ -27,66 +28,68 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``vol3d COMMAND ...`` and return its exit code."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and argv[0] in COMMANDS:
+        return _run(argv[0], f"vol3d {argv[0]}", argv[1:])
     parser = _Parser(prog="vol3d", description="Native 3D volumetric segmentation.")
     parser.add_argument("--version", action="version", version=f"vol3d {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    # Only the command that was asked for is configured in full; of the others the list shows one line.
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for name in COMMANDS:
-        module = importlib.import_module(f"vol3d.commands.{name}")
-        _configure(subparsers.add_parser(name, help=module.HELP, description=module.HELP), name)
-    return _parse_and_run(parser, argv)
+        commands.add_parser(name, help=_module(name).HELP)
+    try:
+        parser.parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
 
 
 def main_train(argv: Sequence[str] | None = None) -> int:
     """Run ``vol3d-train``."""
-    return _single("train", argv)
+    return _run("train", "vol3d-train", argv)
 
 
 def main_predict(argv: Sequence[str] | None = None) -> int:
     """Run ``vol3d-predict``."""
-    return _single("predict", argv)
+    return _run("predict", "vol3d-predict", argv)
 
 
 def main_view(argv: Sequence[str] | None = None) -> int:
     """Run ``vol3d-view``."""
-    return _single("view", argv)
+    return _run("view", "vol3d-view", argv)
 
 
-def _single(name: str, argv: Sequence[str] | None) -> int:
-    module = importlib.import_module(f"vol3d.commands.{name}")
-    parser = _Parser(prog=f"vol3d-{name}", description=module.HELP)
-    _configure(parser, name)
-    return _parse_and_run(parser, sys.argv[1:] if argv is None else list(argv))
+def _module(name: str) -> Any:
+    return importlib.import_module(f"vol3d.commands.{name}")
 
 
-def _configure(parser: argparse.ArgumentParser, name: str) -> None:
-    importlib.import_module(f"vol3d.commands.{name}").configure(parser)
+def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:
+    command = _module(name)
+    parser = _Parser(prog=prog, description=f"{command.HELP[0].upper()}{command.HELP[1:]}.")
+    command.configure(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON on stdout")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.set_defaults(command_module=f"vol3d.commands.{name}")
-
-
-def _parse_and_run(parser: argparse.ArgumentParser, argv: Sequence[str]) -> int:
     try:
         # Intermixed, so that section.key=value may stand before or after the options.
-        arguments = parser.parse_args(argv)
-    except SystemExit as exit_:
-        return int(exit_.code or 0)
-    try:
-        outcome: Outcome = importlib.import_module(arguments.command_module).run(arguments)
+        arguments = parser.parse_intermixed_args(sys.argv[1:] if argv is None else list(argv))
+        outcome: Outcome = command.run(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
     except Vol3dError as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"vol3d: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("vol3d: stopped", file=sys.stderr)
+        print(f"{prog}: stopped", file=sys.stderr)
         return 130
     except MemoryError as error:
-        print(f"vol3d: out of memory: {error}", file=sys.stderr)
+        print(f"{prog}: out of memory: {error}", file=sys.stderr)
         return 5
+    return _show(outcome, as_json=arguments.json)
+
+
+def _show(outcome: Outcome, *, as_json: bool) -> int:
     try:
-        if arguments.json:
+        if as_json:
             print(json.dumps(outcome.data, allow_nan=False))
         elif outcome.text:
             print(outcome.text)

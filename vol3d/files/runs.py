@@ -29,7 +29,9 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     with atomic_path(path) as partial:
         torch.save({"format": FORMAT, **content}, partial)
         with zipfile.ZipFile(partial, "a", zipfile.ZIP_STORED) as archive:
-            archive.writestr(HASH_ENTRY, _digest(archive))
+            # torch wants every entry in the archive's one folder.
+            folder = archive.namelist()[0].split("/")[0]
+            archive.writestr(f"{folder}/{HASH_ENTRY}", _digest(archive))
         load_checkpoint(partial)
 
 
@@ -56,7 +58,7 @@ def checkpoint_sha256(path: Path) -> str:
     """The hash that a checkpoint carries: the model's identity."""
     _verify(path)
     with zipfile.ZipFile(path) as archive:
-        return archive.read(HASH_ENTRY).decode()
+        return archive.read(_hash_entry(archive)).decode()
 
 
 def _verify(path: Path) -> None:
@@ -64,21 +66,25 @@ def _verify(path: Path) -> None:
         raise CheckpointError(f"no checkpoint {path}: give a folder that vol3d-train wrote")
     try:
         with zipfile.ZipFile(path) as archive:
-            if HASH_ENTRY not in archive.namelist():
+            if not _hash_entry(archive):
                 raise CheckpointError(
                     f"{path} was not written by vol3d (a torch file without our hash); it is not loaded, "
                     "since such files can run code"
                 )
-            good = archive.read(HASH_ENTRY).decode() == _digest(archive)
+            good = archive.read(_hash_entry(archive)).decode() == _digest(archive)
     except (zipfile.BadZipFile, UnicodeDecodeError, OSError, NotImplementedError, RuntimeError) as error:
         raise CheckpointError(f"{path} is damaged or not a checkpoint ({error}); use another one of its run") from error
     if not good:
         raise CheckpointError(f"{path} is damaged (its SHA-256 does not match); use another checkpoint of its run")
 
 
+def _hash_entry(archive: zipfile.ZipFile) -> str:
+    return next((name for name in archive.namelist() if name.endswith(f"/{HASH_ENTRY}")), "")
+
+
 def _digest(archive: zipfile.ZipFile) -> str:
     total = hashlib.sha256()
-    for name in sorted(n for n in archive.namelist() if n != HASH_ENTRY):
+    for name in sorted(set(archive.namelist()) - {_hash_entry(archive)}):
         total.update(f"{name}\0{archive.getinfo(name).file_size}\0".encode())
         total.update(archive.read(name))
     return total.hexdigest()

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3
+from vol3d.volume.source import VolumeSource
 
 MAX_PLACES = 10_000
 
@@ -39,11 +40,11 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A preprocessed case: image (C, Z, Y, X), labels (Z, Y, X) uint8, per region some of its voxels (n, 3)."""
+    """A preprocessed case: image (C, ...) and labels (1, ...) uint8 on one grid, per region some voxels (n, 3)."""
 
     name: str
-    image: NDArray[Any]
-    labels: NDArray[np.uint8]
+    image: VolumeSource
+    labels: VolumeSource
     places: Mapping[str, NDArray[np.int32]]
 
 
@@ -93,7 +94,7 @@ class CubeSampler:
         centre = (self._foreground_voxel(case, rng) if foreground else None) or self._any_voxel(case, rng)
         start = Index3(*(c - n // 2 for c, n in zip(centre, self.cube, strict=True)))
         box = Box.at(start, self.cube)
-        return cut(case.image, box).astype(np.float32), cut(case.labels[None], box)[0], case.name
+        return cut(case.image, box).astype(np.float32), cut(case.labels, box)[0], case.name
 
     def _foreground_voxel(self, case: TrainingCase, rng: np.random.Generator) -> Index3 | None:
         """A voxel of one of the case's regions; None where it has none."""
@@ -113,11 +114,11 @@ class CubeSampler:
         return Index3(*(int(rng.integers(a, b + 1)) for a, b in bounds))
 
 
-def cut(array: NDArray[Any], box: Box) -> NDArray[Any]:
-    """The box out of a (C, Z, Y, X) array; zeros where it leaves the volume."""
-    inside = box.intersection(Box.whole(Shape3(*array.shape[1:])))
-    result = np.zeros((array.shape[0], *box.shape), dtype=array.dtype)
+def cut(source: VolumeSource, box: Box) -> NDArray[Any]:
+    """The box out of a source, (C, Z, Y, X); zeros where it leaves the volume."""
+    inside = box.intersection(Box.whole(source.shape))
+    result = np.zeros((source.channels, *box.shape), dtype=source.dtype)
     if inside.shape.voxels:
         there = inside.shifted(Index3(*(-s for s in box.start)))
-        result[(slice(None), *there.slices)] = array[(slice(None), *inside.slices)]
+        result[(slice(None), *there.slices)] = source.read(inside)
     return result

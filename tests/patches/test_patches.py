@@ -1,0 +1,173 @@
+"""Cubes are drawn as asked, and augmentation moves image and labels together."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator
+
+from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.box import Box
+from vol3d.patches.augment import Augmenter, AugmentSettings
+from vol3d.patches.loader import ahead
+from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, cut, places_of
+from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.volume.source import ArraySource
+
+AFFINE = from_spacing(Spacing(0.8, 1.0, 3.0))
+QUIET = AugmentSettings(
+    mirror_axes=(),
+    quarter_turns=False,
+    rotation_chance=0,
+    scale_chance=0,
+    noise_chance=0,
+    blur_chance=0,
+    brightness_chance=0,
+    contrast_chance=0,
+    gamma_chance=0,
+)
+PATCH = Shape3(8, 12, 6)
+ISOTROPIC = Spacing(1, 1, 1)
+
+
+def case(name: str = "a") -> TrainingCase:
+    labels = np.zeros((1, 20, 31, 17), dtype=np.uint8)
+    labels[0, 3:5, 4:6, 2:4] = 1
+    labels[0, 15, 20, 10] = 2
+    image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
+    rng = np.random.default_rng(0)
+    places = {"one": places_of(labels[0] == 1, rng), "two": places_of(labels[0] == 2, rng)}
+    return TrainingCase(name, ArraySource(image, AFFINE), ArraySource(labels, AFFINE), places)
+
+
+def sampler(settings: SamplingSettings, batch: int = 2, cube: Shape3 = PATCH) -> CubeSampler:
+    return CubeSampler([case("a"), case("b")], settings, cube, batch, 5)
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    s = sampler(SamplingSettings(PATCH))
+    one, again, other = s.sample(3, 0.0), s.sample(3, 0.0), s.sample(4, 0.0)
+    np.testing.assert_array_equal(one.images, again.images)
+    assert one.images.shape == (2, 1, *PATCH) and one.labels.shape == (2, *PATCH)
+    assert not np.array_equal(one.images, other.images)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_share_of_foreground_cubes_holds(share: float) -> None:
+    s = sampler(SamplingSettings(PATCH, foreground=share), batch=3)
+    middle = tuple(n // 2 for n in PATCH)
+    hits = [bool(label[middle]) for step in range(200) for label in s.sample(step, 0.0).labels]
+    assert np.mean(hits) == pytest.approx(share, abs=0.07)
+
+
+def test_foreground_share_follows_its_schedule_and_regions_their_weights() -> None:
+    settings = SamplingSettings(PATCH, foreground=1.0, foreground_end=0.0, region_weights={"one": 0.0})
+    s = sampler(settings)
+    middle = tuple(n // 2 for n in PATCH)
+    assert {int(label[middle]) for step in range(20) for label in s.sample(step, 0.0).labels} == {2}
+    assert np.mean([bool(label[middle]) for step in range(50) for label in s.sample(step, 1.0).labels]) < 0.1
+
+
+def test_cubes_without_foreground_stay_in_the_volume() -> None:
+    settings = SamplingSettings(PATCH, foreground=0.0)
+    s = sampler(settings)
+    assert all((image[0] > 0).mean() > 0.99 for step in range(50) for image in s.sample(step, 0.0).images)
+
+
+def test_cutting_beyond_the_volume_gives_zeros() -> None:
+    part = cut(case().image, Box.at(Index3(-2, 29, 0), Shape3(4, 4, 4)))
+    assert not part[0, :2].any() and not part[0, :, 2:].any()
+    np.testing.assert_array_equal(part[0, 2:, :2], case().image.array[0, :2, 29:31, :4])
+
+
+def augmented(settings: AugmentSettings, spacing: Spacing = ISOTROPIC, seed: int = 0):  # type: ignore[no-untyped-def]
+    augmenter = Augmenter(settings, PATCH, spacing)
+    rng = np.random.default_rng(1)
+    labels = torch.from_numpy((rng.random((2, *augmenter.cube)) < 0.3).astype(np.uint8) * 7)
+    images = labels[:, None].float() * 2
+    return images, labels, *augmenter(images, labels, Generator().manual_seed(seed))
+
+
+def test_nothing_changes_when_nothing_is_asked_for() -> None:
+    images, labels, new_images, new_labels = augmented(QUIET)
+    torch.testing.assert_close(new_images, images, rtol=0, atol=1e-4)
+    assert torch.equal(new_labels, labels)
+
+
+def test_mirrors_and_quarter_turns_move_image_and_labels_alike() -> None:
+    from dataclasses import replace
+
+    settings = replace(QUIET, mirror_axes=("z", "y", "x"), quarter_turns=True)
+    seen = set()
+    for seed in range(12):
+        _, _, images, labels = augmented(settings, seed=seed)
+        assert images.shape[2:] == labels.shape[1:] == PATCH
+        torch.testing.assert_close(images[:, 0], labels.float() * 2, rtol=0, atol=1e-3)
+        seen.add(labels.numpy().tobytes())
+    assert len(seen) > 4
+
+
+def test_an_oblique_turn_keeps_labels_on_the_image_and_fills_the_corners() -> None:
+    from dataclasses import replace
+
+    settings = replace(QUIET, rotation_chance=1.0, scale_chance=1.0)
+    augmenter = Augmenter(settings, PATCH, Spacing(1, 1, 1))
+    ones = torch.ones((1, *augmenter.cube), dtype=torch.uint8)
+    filled = np.mean(
+        [augmenter(ones[:, None].float(), ones, Generator().manual_seed(s))[1].float().mean() for s in range(20)]
+    )
+    assert filled > 0.97
+    _, _, images, labels = augmented(settings, seed=3)
+    inside = images[:, 0][labels == 7]
+    assert inside.mean() > 2 * images[:, 0][labels == 0].mean()
+
+
+def test_thick_slices_are_turned_only_within_themselves() -> None:
+    from dataclasses import replace
+
+    settings = replace(QUIET, rotation_chance=1.0)
+    augmenter = Augmenter(settings, PATCH, Spacing(5.0, 1.0, 1.0))
+    slices = torch.arange(augmenter.cube.z, dtype=torch.float32)[:, None, None].expand(1, 1, *augmenter.cube)
+    turned, _ = augmenter(
+        slices.clone(), torch.zeros((1, *augmenter.cube), dtype=torch.uint8), Generator().manual_seed(2)
+    )
+    middle = turned[0, 0, :, 4:8, 2:4]
+    torch.testing.assert_close(middle, middle[:, :1, :1].expand_as(middle), rtol=0, atol=1e-4)
+    assert augmenter.cube.z == PATCH.z
+
+
+def test_turning_by_the_spacing_keeps_a_ball_a_ball() -> None:
+    from dataclasses import replace
+
+    spacing = Spacing(2.0, 1.0, 1.0)
+    augmenter = Augmenter(replace(QUIET, rotation_chance=1.0, rotation_degrees=45), Shape3(10, 20, 20), spacing)
+    axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(augmenter.cube, spacing, strict=True)]
+    z, y, x = np.meshgrid(*axes, indexing="ij")
+    ball = torch.from_numpy((z**2 + y**2 + x**2 < 49).astype(np.uint8))[None]
+    _, turned = augmenter(ball[:, None].float(), ball, Generator().manual_seed(1))
+    assert float(turned.sum()) == pytest.approx(float(ball.sum()), rel=0.03)
+
+
+def test_grey_values_change_but_stay_finite_also_in_a_flat_image() -> None:
+    chances = {f"{name}_chance": 1.0 for name in ("noise", "blur", "brightness", "contrast", "gamma")}
+    loud = AugmentSettings(mirror_axes=(), quarter_turns=False, **chances)
+    images, _, changed, _ = augmented(loud)
+    assert torch.isfinite(changed).all() and not torch.equal(changed, images)
+    augmenter = Augmenter(loud, PATCH, Spacing(1, 1, 1))
+    flat = torch.zeros((1, 1, *augmenter.cube))
+    assert torch.isfinite(augmenter(flat, flat[:, 0].byte(), Generator().manual_seed(0))[0]).all()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_batches_made_ahead_come_in_order(threads: int) -> None:
+    assert list(ahead(lambda n: n * n, 2, 9, threads=threads, depth=4)) == [n * n for n in range(2, 9)]
+
+
+def test_an_error_in_a_thread_comes_out_where_its_batch_would_have() -> None:
+    def make(n: int) -> float:
+        return math.sqrt(2 - n)
+
+    seen = []
+    with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
+        seen.extend(ahead(make, 0, 9, threads=2, depth=2))

@@ -1,0 +1,51 @@
+"""``vol3d-predict VOLUME_DIR --model RUN --out DIR``."""
+
+import argparse
+from pathlib import Path
+
+from vol3d.commands.console import Console
+from vol3d.commands.outcome import Outcome
+
+HELP = "segment volumes with a trained run"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("volume_dir", type=Path, metavar="VOLUME_DIR", help="a volume, a folder of slices, or a folder of volumes")
+    add("overrides", nargs="*", metavar="section.key=value", help="settings of inference and postprocess")
+    add("--model", type=Path, nargs="+", required=True, metavar="RUN", help="runs; several are averaged")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
+    add("--organ-mask", type=Path, metavar="DIR", help="masks of equal names; what lies outside is removed")
+    add("--format", choices=["auto", "nii.gz", "nii", "tif", "npy"], default="auto", help="of the masks")
+    add("--weights", choices=["last", "best"], default="last", help="which of the run's weights")
+    add("--save-probability", action="store_true", help="keep the probabilities (Zarr, float16)")
+    add("--overwrite", action="store_true", help="replace results that were made otherwise")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of the network")
+    add("--dry-run", action="store_true", help="tell what would be done and stop")
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """Predict."""
+    from vol3d.tasks.predict import predict
+
+    result = predict(
+        arguments.volume_dir,
+        models=arguments.model,
+        out=arguments.out,
+        organ_mask=arguments.organ_mask,
+        format=arguments.format,
+        weights=arguments.weights,
+        save_probability=arguments.save_probability,
+        overwrite=arguments.overwrite,
+        device=arguments.device,
+        precision=arguments.precision,
+        overrides=arguments.overrides,
+        dry_run=arguments.dry_run,
+        reporter=Console(),
+    )
+    lines = [f"{v['output']}  {v['seconds']['total']:.1f} s, {v['windows_run']} windows" for v in result.volumes]
+    lines += [f"FAILED {name}: {reason}" for name, reason in result.failed.items()]
+    data = {"volumes": result.volumes, **({"failed": result.failed} if result.failed else {})}
+    return Outcome(data, "\n".join(lines), exit_code=4 if result.failed else 0)

@@ -1,0 +1,49 @@
+"""``vol3d-train DATASET``."""
+
+import argparse
+from pathlib import Path
+
+from vol3d.commands.console import Console
+from vol3d.commands.outcome import Outcome
+
+HELP = "learn a segmentation from labelled volumes"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("dataset", type=Path, metavar="DATASET", help="folder of labelled volumes, or a cases.csv")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings, over those of the file")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML settings; what is left out is planned")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/NAME-OF-DATASET)")
+    parser.add_argument("--fold", default="0", help="number of the held-out fold, each, or full (default: 0)")
+    parser.add_argument("--resume", action="store_true", help="continue a stopped or killed run")
+    parser.add_argument("--init", type=Path, metavar="RUN|WEIGHTS", help="begin with these weights")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+
+def run(arguments: argparse.Namespace) -> Outcome:
+    """Train."""
+    from vol3d.tasks.train import train
+
+    results = train(
+        arguments.dataset,
+        out=arguments.out or Path("runs") / arguments.dataset.resolve().name,
+        config_file=arguments.config,
+        overrides=arguments.overrides,
+        fold=arguments.fold,
+        resume=arguments.resume,
+        init=arguments.init,
+        device=arguments.device,
+        dry_run=arguments.dry_run,
+        reporter=Console(),
+    )
+    if not results:
+        return Outcome({"run": None, "best": {}, "seconds": 0.0})
+    runs = [{"run": str(r.run), "best": r.best, "seconds": round(r.seconds, 1)} for r in results]
+    lines = [f"{r.run}: {r.seconds:.0f} s, best {_told(r.best)}" for r in results]
+    return Outcome(runs[0] if len(runs) == 1 else {**runs[0], "runs": runs}, "\n".join(lines))
+
+
+def _told(best: dict[str, float]) -> str:
+    return ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in best.items()) or "not validated"

@@ -1,0 +1,84 @@
+"""The whole configuration: the rooms' own settings under one root, and the part that a plan keeps."""
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from vol3d.inference.inferencer import InferenceSettings
+from vol3d.network.build import NetworkSettings
+from vol3d.patches.augment import AugmentSettings
+from vol3d.patches.sampling import SamplingSettings
+from vol3d.postprocess.settings import PostprocessSettings
+from vol3d.preprocess.pipeline import PreprocessSettings
+from vol3d.training.losses import LossSettings
+from vol3d.training.schedule import TrainingSettings
+from vol3d.version import __version__
+from vol3d.volume.labels import LabelSchema, Region
+
+PLAN_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What the data mean.
+
+    labels gives each region its label values, outer regions before inner; channels names the image's
+    channels; ignore_label marks voxels that are not learned from. folds is the number of parts of the
+    cross-validation.
+    """
+
+    labels: dict[str, tuple[int, ...]] | Literal["auto"] = "auto"
+    ignore_label: int | None = None
+    channels: tuple[str, ...] | Literal["auto"] = "auto"
+    folds: int = 5
+
+    def __post_init__(self) -> None:
+        if self.folds < 2:
+            raise ValueError(f"folds must be at least 2, got {self.folds}")
+        if self.labels != "auto":
+            self.schema()
+
+    def schema(self) -> LabelSchema:
+        """The label schema. Raises ValueError while labels says auto."""
+        if self.labels == "auto":
+            raise ValueError("labels are not planned yet")
+        return LabelSchema(tuple(Region(n, v) for n, v in self.labels.items()), self.ignore_label)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a training can be told. "auto" is filled by the plan."""
+
+    data: DataSettings = field(default_factory=DataSettings)
+    preprocess: PreprocessSettings = field(default_factory=PreprocessSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    augmentation: AugmentSettings = field(default_factory=AugmentSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    inference: InferenceSettings = field(default_factory=InferenceSettings)
+    postprocess: PostprocessSettings = field(default_factory=PostprocessSettings)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a prediction reads beside the weights: nothing in it says auto."""
+
+    data: DataSettings
+    preprocess: PreprocessSettings
+    network: NetworkSettings
+    inference: InferenceSettings
+    postprocess: PostprocessSettings
+    format: int = PLAN_FORMAT
+    made_by: str = f"vol3d {__version__}"
+
+    def __post_init__(self) -> None:
+        if self.format != PLAN_FORMAT:
+            raise ValueError(
+                f"this plan has format {self.format} (made by {self.made_by}); vol3d {__version__} reads {PLAN_FORMAT}"
+            )
+
+
+def plan_of(config: Config) -> Plan:
+    """The part of a filled configuration that prediction needs."""
+    shared = {f.name for f in fields(Plan)} & {f.name for f in fields(Config)}
+    return Plan(**{name: getattr(config, name) for name in shared})

@@ -1,0 +1,28 @@
+"""Which files these are: cheaply by path, size and time, or surely by content."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+def stat_identity(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Absolute path, size and modification time (ns) of each file, those in folders included."""
+    return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for p in paths for f in _files(p)]
+
+
+def content_sha256(path: Path) -> str:
+    """The SHA-256 of a file, or of the names and contents of a folder's files."""
+    total = hashlib.sha256()
+    for file in _files(path):
+        total.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        with open(file, "rb") as stream:
+            while piece := stream.read(1 << 20):
+                total.update(piece)
+    return total.hexdigest()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    else:
+        yield from sorted(f for f in path.rglob("*") if f.is_file())

@@ -1,0 +1,184 @@
+"""Configuration into objects: the one place that knows every room, fills the plan and chooses the device."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vol3d.config.tree import Config, Plan
+from vol3d.datasets.fingerprint import Fingerprint
+from vol3d.datasets.plan import FEATURES, normalisations, patch_plan, regions, target_spacing
+from vol3d.errors import CheckpointError, UsageError
+from vol3d.inference.inferencer import Inferencer
+from vol3d.inference.symmetry import Axis, mirrored
+from vol3d.network.build import build_network, network_multiple
+from vol3d.network.unet import UNetSettings, unet_settings_for
+from vol3d.shapes import Shape3, Spacing
+from vol3d.training.losses import deep_supervision_loss
+from vol3d.training.schedule import Precision
+from vol3d.volume.labels import LabelSchema
+
+STAGED = ("unet", "residual_unet", "dynunet")
+
+
+def choose_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:N as a device that is there.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UsageError(
+            f"--device {name}: this torch ({torch.__version__}) sees {torch.cuda.device_count()} CUDA devices"
+        )
+    return device
+
+
+def fill(
+    config: Config,
+    found: Fingerprint,
+    *,
+    label_names: dict[str, tuple[int, ...]] | None,
+    channel_names: Sequence[str],
+    anatomical: bool,
+    device: torch.device,
+) -> Config:
+    """The configuration without any "auto": what the user said, and the plan for the rest.
+
+    anatomical says that the axes of the volumes mean directions in a body: then quarter turns are not
+    a symmetry of the data. Every mirror is taken as one.
+
+    Raises:
+        UsageError: what the user said does not fit the data or itself.
+    """
+    data, preprocess, sampling = config.data, config.preprocess, config.sampling
+    if data.labels == "auto":
+        data = replace(data, labels={r.name: r.values for r in regions(found, label_names)})
+    if data.channels == "auto":
+        data = replace(data, channels=tuple(channel_names))
+    if preprocess.spacing == "auto":
+        preprocess = replace(preprocess, spacing=target_spacing(found))
+    if preprocess.normalisation == "auto":
+        preprocess = replace(preprocess, normalisation=normalisations(found))
+    spacing = preprocess.target or found.median_spacing
+    kind: Literal["cpu", "cuda"] = "cuda" if device.type == "cuda" else "cpu"
+    planned = patch_plan(found, spacing, kind)
+    patch = planned.patch if sampling.patch == "auto" else sampling.patch
+    network = config.network
+    if network.base_features == "auto":
+        network = replace(network, base_features=FEATURES[kind])
+    if network.stages == "auto" and network.name in STAGED:
+        network = replace(network, stages=_stages(patch, spacing, network.name, int(network.base_features)))
+    try:
+        multiple = network_multiple(network)
+    except ValueError as error:
+        raise UsageError(f"network: {error}") from error
+    rounded = Shape3(*(-(-n // m) * m for n, m in zip(patch, multiple, strict=True)))
+    if sampling.patch != "auto" and rounded != patch:
+        raise UsageError(
+            f"sampling.patch (z, y, x) = {tuple(patch)}: network {network.name} needs multiples of {tuple(multiple)}"
+        )
+    sampling = replace(sampling, patch=rounded, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
+    augmentation, inference = config.augmentation, config.inference
+    if augmentation.mirror_axes == "auto":
+        axes: tuple[Axis, ...] = ("z", "y", "x")
+        augmentation = replace(augmentation, mirror_axes=tuple(a for a, n in zip(axes, rounded, strict=True) if n > 1))
+    if augmentation.quarter_turns == "auto":
+        augmentation = replace(augmentation, quarter_turns=not anatomical)
+    if inference.window == "auto":
+        inference = replace(inference, window=rounded)
+    if inference.mirror_axes == "auto":
+        inference = replace(inference, mirror_axes=augmentation.mirror_axes)
+    return Config(
+        data, preprocess, sampling, augmentation, network, config.loss, config.training, inference, config.postprocess
+    )
+
+
+def _stages(patch: Shape3, spacing: Spacing, name: str, base_features: int) -> UNetSettings:
+    encoder: Literal["plain", "residual"] = "residual" if name == "residual_unet" else "plain"
+    try:
+        return unet_settings_for(patch, spacing, encoder=encoder, base_features=base_features)
+    except ValueError as error:
+        raise UsageError(f"network: {error}") from error
+
+
+def network_of(plan: Plan | Config) -> nn.Module:
+    """The plan's network with fresh weights."""
+    assert plan.data.channels != "auto"
+    return build_network(plan.network, len(plan.data.channels), plan.data.schema().channels)
+
+
+def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Put weights into a network.
+
+    Raises:
+        CheckpointError: they do not fit, with the first three differences, or hold NaN.
+    """
+    ours = network.state_dict()
+    wrong = [f"{k} is missing" for k in ours if k not in weights]
+    wrong += [f"{k} is not in this network" for k in weights if k not in ours]
+    wrong += [
+        f"{k} has shape {tuple(weights[k].shape)}, not {tuple(ours[k].shape)}"
+        for k in ours
+        if k in weights and weights[k].shape != ours[k].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise CheckpointError(f"{source} does not fit the network of its plan: {'; '.join(wrong[:3])}{more}")
+    if not all(torch.isfinite(v).all() for v in weights.values() if v.is_floating_point()):
+        raise CheckpointError(f"{source} holds weights that are not finite; use another checkpoint of its run")
+    network.load_state_dict(weights)
+
+
+def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor], Tensor], Tensor]:
+    """The training loss: outputs (full resolution first) and label values (B, Z, Y, X) to a scalar."""
+    schema = config.data.schema()
+    encoding = torch.from_numpy(schema.encoding()).to(device)
+    ignore = schema.ignore
+
+    def loss(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+        target = encoding[:, labels.long()].movedim(0, 1)
+        valid = None if ignore is None else (labels != ignore)[:, None]
+        return deep_supervision_loss(outputs, target, valid, activation=schema.activation, settings=config.loss)
+
+    return loss
+
+
+def inferencer_of(
+    network: nn.Module, plan: Plan | Config, *, precision: Precision, mirror_axes: Sequence[Axis], device: torch.device
+) -> Inferencer:
+    """The plan's sliding window around a network: probabilities in float32."""
+    schema, settings = plan.data.schema(), plan.inference
+    assert settings.window != "auto"
+    network = network.eval().to(device)
+
+    def forward(batch: Tensor) -> Tensor:
+        batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            logits: Tensor = network(batch).float()
+        return logits.softmax(dim=1) if schema.activation == "softmax" else logits.sigmoid()
+
+    return Inferencer(
+        mirrored(forward, mirror_axes),
+        schema.channels,
+        schema.activation,
+        settings.window,
+        settings.overlap,
+        settings.batch,
+        device,
+    )
+
+
+def foreground(probability: Tensor, schema: LabelSchema) -> Tensor:
+    """The regions' channels of probabilities (K, Z, Y, X): all but softmax's background."""
+    return probability[-len(schema.regions) :]

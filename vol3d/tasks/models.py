@@ -1,0 +1,89 @@
+"""A trained run, opened for prediction."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from vol3d.config.load import load
+from vol3d.config.tree import Plan
+from vol3d.errors import CheckpointError, UsageError
+from vol3d.files.atomic import read_text
+from vol3d.files.runs import checkpoint_sha256, fold_folders, load_checkpoint
+from vol3d.inference.inferencer import Inferencer
+from vol3d.tasks.assemble import inferencer_of, load_weights, network_of
+from vol3d.training.schedule import Precision
+
+Weights = Literal["last", "best"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with its plan. sha256 is its identity: that of its checkpoint."""
+
+    folder: Path
+    plan: Plan
+    network: nn.Module
+    sha256: str
+
+    def inferencer(self, *, precision: Precision, device: torch.device) -> Inferencer:
+        """Its sliding window, with the plan's mirrors."""
+        axes = self.plan.inference.mirror_axes
+        assert axes != "auto"
+        return inferencer_of(self.network, self.plan, precision=precision, mirror_axes=axes, device=device)
+
+
+def load_run(run: Path, *, weights: Weights = "last", overrides: Sequence[str] = ()) -> list[Model]:
+    """The models of a run: one for a fold's folder, one per fold for a folder of folds.
+
+    weights last are the averaged weights at the end of the training (or of what there is of it), best
+    those of its best validation. overrides change the plan's inference and postprocess sections.
+
+    Raises:
+        CheckpointError: not a run, damaged, or made by a newer version.
+        UsageError: an override of what the weights were trained for.
+    """
+    for override in overrides:
+        if override.split(".")[0] not in ("inference", "postprocess"):
+            raise UsageError(f"{override}: a prediction can change inference.* and postprocess.* only")
+    return [_load_fold(folder, weights, overrides) for folder in fold_folders(Path(run))]
+
+
+def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Model:
+    path = folder / "plan.yaml"
+    text = read_text(path)
+    try:
+        trained = load(Plan, text=text, name=str(path))
+        checkpoint = load_checkpoint(folder / f"weights_{weights}.pt")
+        network = network_of(trained)
+    except (UsageError, ValueError) as error:
+        raise CheckpointError(f"{error}; the run cannot be used as it is") from error
+    plan = load(Plan, text=text, name=str(path), overrides=overrides)
+    forbidden = set(plan.inference.mirror_axes) - set(trained.inference.mirror_axes)
+    if forbidden:
+        raise UsageError(
+            f"inference.mirror_axes: {', '.join(sorted(forbidden))} is no symmetry that {folder} was trained with; "
+            f"allowed are {', '.join(trained.inference.mirror_axes) or 'none'}"
+        )
+    load_weights(network, checkpoint["weights"], str(folder / f"weights_{weights}.pt"))
+    return Model(folder, plan, network.eval(), checkpoint_sha256(folder / f"weights_{weights}.pt"))
+
+
+def check_ensemble(models: Sequence[Model]) -> None:
+    """Refuse models whose answers cannot be averaged.
+
+    Raises:
+        UsageError: another label schema, other channels or another orientation.
+    """
+    first = models[0]
+    for other in models[1:]:
+        for what, ours, theirs in (
+            ("labels", first.plan.data.schema(), other.plan.data.schema()),
+            ("channels", first.plan.data.channels, other.plan.data.channels),
+            ("orientation", first.plan.preprocess.orientation, other.plan.preprocess.orientation),
+        ):
+            if ours != theirs:
+                raise UsageError(f"{first.folder} and {other.folder} have other {what}: {ours} and {theirs}")

@@ -1,0 +1,143 @@
+"""From a data set's files to cubes: fingerprint, cached cases, batches, and validation on whole volumes."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, nn
+
+from vol3d.config.tree import Config
+from vol3d.datasets.cache import cache_key, cached
+from vol3d.datasets.cases import Case, case_sources
+from vol3d.datasets.fingerprint import CaseFacts, case_facts
+from vol3d.errors import InputError
+from vol3d.geometry.affine import spacing_of
+from vol3d.metrics.report import score_case, summarise
+from vol3d.patches.augment import Augmenter
+from vol3d.patches.loader import ahead
+from vol3d.patches.sampling import CubeSampler, TrainingCase, places_of
+from vol3d.postprocess.threshold import decide
+from vol3d.preprocess.pipeline import image_view, label_view
+from vol3d.shapes import Shape3, Spacing
+from vol3d.tasks.assemble import inferencer_of
+from vol3d.tasks.reporter import Reporter
+from vol3d.training.schedule import Precision
+from vol3d.training.trainer import PatchBatch
+from vol3d.volume.source import VolumeSource, read_all
+
+VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
+
+
+def measure(cases: Sequence[Case], reporter: Reporter) -> list[CaseFacts]:
+    """The facts of every case, for the fingerprint."""
+    facts = []
+    with reporter.progress("reading cases", total=len(cases), unit="cases") as advance:
+        for case in cases:
+            image, labels = _labelled(case)
+            facts.append(case_facts(case.name, image, labels))
+            advance(1)
+    return facts
+
+
+def _labelled(case: Case) -> tuple[VolumeSource, VolumeSource]:
+    image, labels = case_sources(case)
+    if labels is None:
+        raise InputError(f"case {case.name} has no label file: training needs one")
+    return image, labels
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case on the network's grid, with its spacing in mm."""
+
+    training: TrainingCase
+    spacing: Spacing
+
+
+def prepare(cases: Sequence[Case], config: Config, cache: Path, reporter: Reporter) -> list[PreparedCase]:
+    """Preprocess the cases into the cache, or find them there."""
+    prepared = []
+    with reporter.progress("preprocessing", total=len(cases), unit="cases") as advance:
+        for case in cases:
+            prepared.append(_prepared(case, config, cache))
+            advance(1)
+    return prepared
+
+
+def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
+    image, labels = _labelled(case)
+    paths = [*case.images, *([case.label] if case.label else [])]
+    key = cache_key(paths, (config.preprocess, case.spacing))
+    view = label_view(labels, config.preprocess)
+    spacing = spacing_of(view.affine)
+    stored_labels = cached(cache / f"{case.name}-{key}-labels.npy", lambda: view, np.uint8, spacing)
+    stored_image = cached(
+        # Half precision holds normalised grey values to a thousandth, in half the space.
+        cache / f"{case.name}-{key}-image.npy",
+        lambda: image_view(image, config.preprocess),
+        np.float16,
+        spacing,
+    )
+    rng = np.random.default_rng([config.training.random_seed, *case.name.encode()])
+    masks = config.data.schema().masks(read_all(stored_labels)[0])
+    places = {name: places_of(mask, rng) for name, mask in zip(config.data.schema().names, masks, strict=True)}
+    return PreparedCase(TrainingCase(case.name, stored_image, stored_labels, places), spacing)
+
+
+def batches_of(
+    cases: Sequence[PreparedCase], config: Config, device: torch.device, progress: Callable[[], float]
+) -> Callable[[int], Iterator[PatchBatch]]:
+    """The function that yields augmented batches from a step on."""
+    sampling, training = config.sampling, config.training
+    assert sampling.patch != "auto" and sampling.batch != "auto"
+    spacing = Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+    augmenter = Augmenter(config.augmentation, Shape3(*sampling.patch), spacing)
+    sampler = CubeSampler([c.training for c in cases], sampling, augmenter.cube, sampling.batch, training.random_seed)
+
+    def make(step: int) -> PatchBatch:
+        batch = sampler.sample(step, progress())
+        generator = Generator().manual_seed(
+            int(np.random.SeedSequence([training.random_seed, step]).generate_state(1)[0])
+        )
+        images, labels = augmenter(
+            torch.from_numpy(batch.images).to(device), torch.from_numpy(batch.labels).to(device), generator
+        )
+        return PatchBatch(images, labels, batch.cases)
+
+    def batches(first: int) -> Iterator[PatchBatch]:
+        ahead_by = training.batches_ahead
+        return ahead(make, first, training.steps, threads=ahead_by, depth=2 * ahead_by)
+
+    return batches
+
+
+def validation_of(
+    cases: Sequence[PreparedCase], config: Config, precision: Precision, device: torch.device, reporter: Reporter
+) -> Callable[[nn.Module], dict[str, float]]:
+    """The function that scores a network on whole volumes, on the network's grid: means over cases and regions."""
+    schema = config.data.schema()
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        inferencer = inferencer_of(network, config, precision=precision, mirror_axes=(), device=device)
+        scores = []
+        with reporter.progress("validating", total=len(cases), unit="cases") as advance, torch.inference_mode():
+            for case in cases:
+                regions = np.concatenate(
+                    [
+                        decide(slab.cpu().numpy(), schema.activation, config.postprocess.threshold)
+                        for _, slab in inferencer.slabs(case.training.image)
+                    ],
+                    axis=1,
+                )
+                reference = read_all(case.training.labels)[0]
+                rows = score_case(
+                    schema.decode(regions), reference, schema=schema, spacing=case.spacing, metrics=VALIDATION_METRICS
+                )
+                scores += [(case.training.name, row) for row in rows]
+                advance(1)
+        means = {name: found.mean for name, found in summarise(scores)["mean"].items()}
+        return {name: mean for name, mean in means.items() if mean is not None}
+
+    return validate
