@@ -34,7 +34,7 @@ def files(tmp_path: Path, masks: tuple[NDArray[np.bool_], NDArray[np.bool_]]) ->
 @pytest.fixture
 def without_3d(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise UsageError("no 3D picture: nothing works; install libegl1")
+        raise UsageError("cannot draw in 3D: nothing works; install libegl1")
 
     monkeypatch.setattr(scene, "render_error_map", fails)
 

@@ -22,8 +22,7 @@ def lopsided_error() -> tuple[np.ndarray, np.ndarray]:
 
 
 def legend_of(codes: np.ndarray, palette: Palette = "default") -> Legend:
-    counts = count_errors(codes)
-    return error_legend("prediction against truth", counts, scores=counts, palette=palette)
+    return error_legend("prediction against truth", count_errors(codes), palette=palette)
 
 
 def has(picture: np.ndarray, colour: Colour, *, pixels: int) -> bool:
@@ -129,7 +128,7 @@ def test_chosen_planes_lie_apart() -> None:
 )
 @pytest.mark.parametrize("width", [300, 700, 1600])
 def test_no_text_overlaps_another_or_leaves_the_page(title: str, width: int) -> None:
-    legend = error_legend(title, ErrorCounts(10**9, 10**8, 7), scores=ErrorCounts(1, 1, 1))
+    legend = error_legend(title, ErrorCounts(10**9, 10**8, 7), tolerance_voxels=2)
     outlines = (("prediction", PREDICTION_OUTLINE), ("truth", REFERENCE_OUTLINE))
     page = Page(width, 100, legend, scale=2.0, outlines=outlines)
     page.rgb()
@@ -149,11 +148,11 @@ def test_the_legend_says_the_counts_of_the_map() -> None:
 
 def test_scores_are_those_of_the_masks_whatever_is_tolerated() -> None:
     exact = ErrorCounts(10, 5, 5)
-    legend = error_legend("t", ErrorCounts(20, 0, 0), scores=exact)
+    legend = error_legend("t", ErrorCounts(20, 0, 0), scores=exact, tolerance_voxels=2)
     assert "Dice 0.667" in legend.remarks
-    assert legend.footnotes
-    assert error_legend("t", exact, scores=exact).footnotes == ()
-    assert "Dice undefined" in error_legend("t", ErrorCounts(), scores=ErrorCounts()).remarks
+    assert "within 2 voxels" in legend.footnotes[0]
+    assert error_legend("t", exact).footnotes == ()
+    assert "Dice undefined" in error_legend("t", ErrorCounts()).remarks
 
 
 def test_components_beyond_the_colours_share_one() -> None:

@@ -23,8 +23,7 @@ def codes() -> np.ndarray:
 
 
 def legend_of(codes: np.ndarray) -> Legend:
-    counts = count_errors(codes)
-    return error_legend("prediction against truth", counts, scores=counts)
+    return error_legend("prediction against truth", count_errors(codes))
 
 
 def test_every_kind_is_drawn_in_its_colour(codes: np.ndarray) -> None:

@@ -139,7 +139,7 @@ def reduce(masks: Masks, *, palette: Palette, reporter: Reporter) -> Drawing:
         drawn, legend = _components(drawn > 0, np.concatenate(sums), masks.prediction.path.name)
     else:
         title = f"{masks.prediction.path.name} against {masks.truth.path.name}"
-        legend = error_legend(title, counts, scores=scores, palette=palette)
+        legend = error_legend(title, counts, scores=scores, tolerance_voxels=masks.tolerance_voxels, palette=palette)
     voxels = f"voxels z, y, x: {_by(masks.spacing)} mm"
     cut, extent = _cut(drawn, shape, steps)
     return Drawing(

@@ -132,7 +132,7 @@ def _screenshot(result: ViewResult, drawing: Drawing, legend: Legend, reporter: 
     try:
         rendered = scene.render_error_map(drawing.codes, drawing.spacing, legend=legend)
     except UsageError as error:
-        note = f"{path} shows projections instead of surfaces: {error}"
+        note = f"{path} shows projections: {error}"
         reporter.warn(note)
         write_png(path, figures.mips(drawing.codes, drawing.spacing, legend=legend))
         return replace(result, screenshot="mips", notes=(*result.notes, note))

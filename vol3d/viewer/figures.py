@@ -22,8 +22,8 @@ SHADE = 0.5  # how bright a surface seen edge on is
 ABSORPTION = 0.15  # how much less each voxel behind another one counts
 GAP = 30  # pixels between panels, with room for a caption
 LEAST_PANEL = 110  # a panel's caption fits
-PREDICTION_OUTLINE: Colour = (255, 150, 40)
-REFERENCE_OUTLINE: Colour = (80, 190, 255)
+PREDICTION_OUTLINE: Colour = (255, 90, 220)  # far from the colours of errors in both palettes
+REFERENCE_OUTLINE: Colour = (70, 225, 255)
 
 
 def with_legend(picture: RGB, legend: Legend) -> RGB:

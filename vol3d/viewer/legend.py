@@ -48,20 +48,31 @@ class Legend:
     footnotes: tuple[str, ...] = ()
 
 
-def error_legend(title: str, counts: ErrorCounts, *, scores: ErrorCounts, palette: Palette = "default") -> Legend:
+def error_legend(
+    title: str,
+    counts: ErrorCounts,
+    *,
+    scores: ErrorCounts | None = None,
+    tolerance_voxels: float = 0,
+    palette: Palette = "default",
+) -> Legend:
     """Hits, false positives and misses as they are drawn, and the scores of the masks.
 
-    counts and scores differ where the drawing is tolerant at the border: then a footnote says so.
+    Where the drawing tolerates errors, scores are the counts of the masks as they are, and a footnote says so.
     """
+    scores = scores or counts
     numbers = (counts.hit, counts.false_positive, counts.miss)
     names = ("hit", "false positive", "miss")
     values = (("Dice", scores.dice), ("precision", scores.precision), ("recall", scores.recall))
-    tolerant = ("errors near the other mask's border are drawn and counted as hits; the scores count every voxel",)
+    tolerant = (
+        f"errors within {tolerance_voxels:g} voxels of the other mask are drawn and counted as hits; "
+        "the scores count every voxel"
+    )
     return Legend(
         title,
         tuple(Entry(*entry) for entry in zip(names, ERROR_COLOURS[palette], numbers, strict=True)),
         tuple(f"{name} {'undefined' if value is None else f'{value:.3f}'}" for name, value in values),
-        () if counts == scores else tolerant,
+        (tolerant,) if tolerance_voxels else (),
     )
 
 

@@ -67,7 +67,7 @@ class Page:
         foot = _flow(_foot_items(legend, scale, room), room)
         self.top = round(1.5 * MARGIN + sum(row[0].size * LINE for row in head))
         end_of_content = self.top + height
-        total = round(end_of_content + sum(row[0].size * LINE for row in foot) + (MARGIN / 2 if foot else 0))
+        total = round(end_of_content + sum(row[0].size * LINE for row in foot) + (MARGIN * 0.75 if foot else 0))
         # One axes over the whole page, in pixels. At 72 dpi a point, too, is a pixel.
         self._figure = Figure(figsize=(self.width / 72, total / 72), dpi=72, facecolor=_unit(BACKGROUND))
         FigureCanvasAgg(self._figure)

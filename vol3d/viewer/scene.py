@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -77,7 +76,7 @@ def probe(*, window: bool = False) -> Rendering:
         kind, _ = _drawn(tiny, _kinds(window=window), PROBE_SECONDS)
     except _ChildError as error:
         return Rendering(None, str(error))
-    if kind not in _kinds(window=window):  # VTK took another way than it was told
+    if kind not in _kinds(window=window):
         return Rendering(None, "the display does not answer")
     return Rendering(kind)
 
@@ -93,21 +92,21 @@ def render_error_map(codes: NDArray[np.uint8], spacing: Spacing, *, legend: Lege
     try:
         kind, views = _drawn(_scene(codes, spacing, legend, size // 2), _kinds(window=False), SECONDS)
     except _ChildError as error:
-        raise UsageError(f"no 3D picture: {error}; {INSTALL}") from error
+        raise UsageError(f"cannot draw in 3D: {error}; {INSTALL}") from error
     return Rendered(with_legend(np.concatenate(list(views), axis=1), legend), kind)
 
 
 def show(codes: NDArray[np.uint8], spacing: Spacing, *, legend: Legend) -> None:
-    """Open a window and return when it is closed; the keys 1, 2, 3, ... hide and show the codes.
+    """Open a window and return when it is closed; a click on a code's colour hides and shows it.
 
     Raises:
         UsageError: no window can be opened, or it broke.
     """
-    works = probe(window=True)
-    if works.kind is None:
-        raise UsageError(f"no window can be opened: {works.reason}")
+    kinds = _kinds(window=True)
+    if not kinds:
+        raise UsageError("no window can be opened: there is no display")
     try:
-        _in_child(_open_window, _scene(codes, spacing, legend, 1000), works.kind, None)
+        _in_child(_open_window, _scene(codes, spacing, legend, 1000), kinds[0], None)
     except _ChildError as error:
         raise UsageError(f"the window broke: {error}") from error
 
@@ -185,25 +184,30 @@ def _draw(scene: _Scene) -> tuple[Kind, NDArray[np.uint8]]:
         picture = np.asarray(plotter.screenshot(return_img=True))[..., :3]
         fine = picture.reshape(scene.size, 2, scene.size, 2, 3).astype(np.float32)
         views.append(fine.mean(axis=(1, 3)).astype(np.uint8))
-    used = type(plotter.render_window).__name__
-    return next((kind for kind, window in WINDOWS.items() if window == used), "native"), np.stack(views)
+    return _used(plotter), np.stack(views)
 
 
 def _open_window(scene: _Scene) -> None:
     plotter, actors = _plotter(scene, scene.size, off_screen=False)
-    lines = []
-    for number, (name, colour) in enumerate(scene.entries, 1):
-        if number in actors:
-            plotter.add_key_event(str(number), partial(_toggle, plotter, actors[number]))
-        lines.append((f"{number}  {name}", colour))
-    plotter.add_legend(lines, bcolor=None, face="rectangle", loc="upper left", size=(0.3, 0.04 * len(lines)))
+    if _used(plotter) not in _kinds(window=True):  # it would "show" where nobody sees it, and return
+        raise RuntimeError("the display does not answer")
+    for row, (name, colour) in enumerate(scene.entries, 1):
+        left, bottom = 20, scene.size - 20 - 36 * row
+        if row in actors:  # a click on its colour hides and shows it
+            switch = actors[row].SetVisibility
+            plotter.add_checkbox_button_widget(
+                switch, value=True, position=(left, bottom), size=24, border_size=2,
+                color_on=colour, color_off=EDGES, background_color=INK,
+            )  # fmt: skip
+        plotter.add_text(name, position=(left + 36, bottom - 2), font_size=11, color=INK)
     _look_from(plotter, CAMERAS[0])
     plotter.show(title=scene.title)
 
 
-def _toggle(plotter: Any, actor: Any) -> None:
-    actor.SetVisibility(not actor.GetVisibility())
-    plotter.render()
+def _used(plotter: Any) -> Kind:
+    """The way VTK took, which may not be the one it was told."""
+    name = type(plotter.render_window).__name__
+    return next((kind for kind, window in WINDOWS.items() if window == name), "native")
 
 
 def _plotter(scene: _Scene, size: int, *, off_screen: bool) -> tuple[Any, dict[int, Any]]:
