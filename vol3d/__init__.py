@@ -16,3 +16,48 @@ do not meet:
     geometry/                                                 affines, boxes, grids, blending curves
     shapes.py errors.py version.py
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from vol3d.version import __version__
+
+if TYPE_CHECKING:
+    from vol3d.network.build import register_network
+    from vol3d.postprocess.steps import register_step
+    from vol3d.tasks.evaluate import evaluate
+    from vol3d.tasks.models import load_run
+    from vol3d.tasks.predict import predict
+    from vol3d.tasks.train import train
+    from vol3d.training.losses import register_loss
+    from vol3d.viewer.error_map import error_map
+
+__all__ = [
+    "__version__",
+    "error_map",
+    "evaluate",
+    "load_run",
+    "predict",
+    "register_loss",
+    "register_network",
+    "register_step",
+    "train",
+]
+
+_WHERE = {
+    "error_map": "viewer.error_map",
+    "evaluate": "tasks.evaluate",
+    "load_run": "tasks.models",
+    "predict": "tasks.predict",
+    "register_loss": "training.losses",
+    "register_network": "network.build",
+    "register_step": "postprocess.steps",
+    "train": "tasks.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Resolved when first used: importing vol3d loads no room.
+    if name not in _WHERE:
+        raise AttributeError(f"module 'vol3d' has no attribute {name!r}")
+    return getattr(import_module(f"vol3d.{_WHERE[name]}"), name)

@@ -74,7 +74,7 @@ def predict(
     reporter.note(f"{volume_dir}: {len(found)} volume{'s' if len(found) > 1 else ''}, {len(opened)} model(s), {chosen}")
     if dry_run:
         for volume, target in zip(found, targets, strict=True):
-            source = batch.open(volume)
+            source = batch.source_of(volume)
             reporter.note(f"{volume.name} {tuple(source.shape)}: {predictor.windows(source)} windows -> {target}")
         return PredictResult([], {})
     with lock(out), stop_flag() as stop:
@@ -115,7 +115,7 @@ class _Batch:
                 raise UsageError(f"{target} is an input: give another --out")
         return targets
 
-    def open(self, volume: FoundVolume) -> VolumeSource:
+    def source_of(self, volume: FoundVolume) -> VolumeSource:
         """The volume's channels as one source.
 
         Raises:
@@ -166,7 +166,7 @@ class _Batch:
         if done is not None:
             self.reporter.note(f"{target} is done already")
             return done
-        source = self.open(volume)
+        source = self.source_of(volume)
         organ = open_label(organ_path, image=source) if organ_path else None
         with self.reporter.progress(volume.name, total=self.predictor.windows(source), unit="windows") as advance:
             row = self.predictor.predict(source, target, organ=organ, probability_target=probability, advance=advance)

@@ -175,13 +175,17 @@ class _Run:
         validate = None
         if to_validate:
             validate = validation_of(to_validate, self.config, precision, self.device, self.reporter)
-        with self.reporter.progress(f"training fold {fold}", total=1000, unit="permille") as bar:
-            shown = [0]
+        limit = self.config.training.max_minutes
+        total, unit = (round(60 * limit), "s") if limit else (self.config.training.steps, "steps")
+        with self.reporter.progress(f"training fold {fold}", total=total, unit=unit) as bar:
+            shown = 0
 
             def advance(done: float) -> None:
+                nonlocal shown
                 progress[0] = done
-                bar(int(1000 * done) - shown[0])
-                shown[0] = int(1000 * done)
+                now = int(total * done)
+                bar(now - shown)
+                shown = now
 
             trainer.run(
                 validate=validate,
