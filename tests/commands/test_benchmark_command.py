@@ -18,7 +18,7 @@ def parsed(*argv: str) -> argparse.Namespace:
 def test_a_benchmark_and_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     row = task.Row.timed("one", 0.5, 2.0, "a peer", 0.0)
-    monkeypatch.setitem(task.BENCHMARKS, "components", lambda **_: [row])
+    monkeypatch.setitem(task.SPEED, "components", lambda **_: [row])
     outcome = benchmark.run(parsed("components", "--out", "benchmarks/components.json"))
     assert json.loads(Path("benchmarks/components.json").read_text()) == outcome.data
     assert "a peer" in outcome.text

@@ -27,7 +27,7 @@ def fake_python(path: Path, output: str, code: int = 0) -> Path:
 
 def test_a_record_names_machine_commit_and_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = Row.timed("one", 0.5, 2.0, "a peer", 0.0)
-    monkeypatch.setitem(benchmark.BENCHMARKS, "one", lambda **_: [row])
+    monkeypatch.setitem(benchmark.SPEED, "one", lambda **_: [row])
     record = run_benchmark("one", out=tmp_path / "benchmarks" / "one.json")
     assert record == json.loads((tmp_path / "benchmarks" / "one.json").read_text())
     assert set(record["machine"]) == {"cpu", "cores", "torch", "python", "gpu"}

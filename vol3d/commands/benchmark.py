@@ -10,7 +10,11 @@ HELP = "measure a claim beside its peers on this machine, or write BENCHMARKS.md
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("name", metavar="NAME", nargs="?", help="surface-dice or components")
+    parser.add_argument(
+        "name", metavar="NAME", nargs="?", help="surface-dice, components, hippocampus, vessels-2p or kidneys"
+    )
+    parser.add_argument("--data", metavar="DIR", type=Path, help="data set of an accuracy benchmark")
+    parser.add_argument("--run", metavar="DIR", type=Path, help="where an accuracy benchmark trains and predicts")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the record there, e.g. benchmarks/NAME.json")
     parser.add_argument(
         "--peer-python", metavar="PATH", type=Path, help="an interpreter that has the peers vol3d does not install"
@@ -24,14 +28,21 @@ def run(arguments: argparse.Namespace) -> Outcome:
     """Run one benchmark, or write the page of all."""
     from vol3d.commands.console import Console
     from vol3d.errors import UsageError
-    from vol3d.tasks.benchmark import BENCHMARKS, rows_table, run_benchmark
+    from vol3d.tasks.benchmark import ACCURACY, SPEED, rows_table, run_benchmark
     from vol3d.tasks.benchmarks_page import write_page
 
     if arguments.report == (arguments.name is not None):
-        raise UsageError(f"expected either --report or a benchmark's name: {', '.join(BENCHMARKS)}")
+        raise UsageError(f"expected either --report or a benchmark's name: {', '.join((*SPEED, *ACCURACY))}")
     if arguments.report:
         page = arguments.out or Path("BENCHMARKS.md")
         text = write_page(Path("benchmarks"), page)
         return Outcome({"page": str(page)}, text)
-    record = run_benchmark(arguments.name, peer_python=arguments.peer_python, out=arguments.out, reporter=Console())
+    record = run_benchmark(
+        arguments.name,
+        peer_python=arguments.peer_python,
+        data=arguments.data,
+        run=arguments.run,
+        out=arguments.out,
+        reporter=Console(),
+    )
     return Outcome(record, rows_table(record))

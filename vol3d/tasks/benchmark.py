@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -30,6 +30,8 @@ from vol3d.metrics.report import table
 from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.regions.components import label
 from vol3d.shapes import Shape3, Spacing
+from vol3d.tasks.accuracy import hippocampus, kidneys, vessels
+from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.reporter import Reporter, Silent
 
 ROOT = Path(__file__).parents[2]
@@ -39,44 +41,35 @@ SPACING = Spacing(0.8, 1.0, 3.0)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One figure and its peer's. ratio is peer time / our time: above 1 we are faster; None where it is no time.
-
-    agreement is the largest absolute difference between both results, 0 where they are the same.
-    """
-
-    name: str
-    ours: float | None
-    peer: float | None
-    peer_name: str
-    ratio: float | None
-    unit: str
-    agreement: float | None
-
-    @classmethod
-    def timed(cls, name: str, ours: float, peer: float, peer_name: str, agreement: float) -> "Row":
-        """A row of two times in seconds."""
-        return cls(name, ours, peer, peer_name, peer / ours, "s", agreement)
-
-
 def run_benchmark(
     name: str,
     *,
     peer_python: Path | None = None,
+    data: Path | None = None,
+    run: Path | None = None,
     out: Path | None = None,
     reporter: Reporter = Silent(),  # noqa: B008  # has no state
 ) -> dict[str, Any]:
-    """Run one of BENCHMARKS and return its record, also written to out. peer_python has the peers we do not install.
+    """Run one of SPEED or ACCURACY and return its record, also written to out.
+
+    peer_python has the peers we do not install. Accuracy is trained on data and keeps its work in run.
 
     Raises:
-        UsageError: the name is not known, or a peer cannot be run.
+        UsageError: the name is not known, data or run is missing, or a peer cannot be run.
     """
-    if name not in BENCHMARKS:
-        raise UsageError(f"no benchmark {name!r}; expected one of {', '.join(BENCHMARKS)}")
-    rows = BENCHMARKS[name](peer_python=peer_python, reporter=reporter)
+    command = f"vol3d benchmark {name}"
+    if name in SPEED:
+        rows = SPEED[name](peer_python=peer_python, reporter=reporter)
+        command += " --peer-python PATH" if peer_python else ""
+    elif name in ACCURACY:
+        if data is None or run is None:
+            raise UsageError(f"benchmark {name} trains: give --data (its data set) and --run (a folder to work in)")
+        rows = ACCURACY[name](data=data, run=run, reporter=reporter)
+        command += " --data DIR --run DIR"
+    else:
+        raise UsageError(f"no benchmark {name!r}; expected one of {', '.join((*SPEED, *ACCURACY))}")
     record = {
-        "command": f"vol3d benchmark {name}" + (" --peer-python PATH" if peer_python else ""),
+        "command": command,
         "machine": machine(),
         "commit": _commit(),
         "rows": [asdict(row) for row in rows],
@@ -165,7 +158,8 @@ def blobs(size: int) -> NDArray[np.bool_]:
     return mask
 
 
-BENCHMARKS: dict[str, Callable[..., list[Row]]] = {"surface-dice": surface_dice, "components": components}
+SPEED: dict[str, Callable[..., list[Row]]] = {"surface-dice": surface_dice, "components": components}
+ACCURACY: dict[str, Callable[..., list[Row]]] = {"hippocampus": hippocampus, "vessels-2p": vessels, "kidneys": kidneys}
 
 
 def _measured(work: Callable[[], T], repeats: int) -> tuple[float, T]:

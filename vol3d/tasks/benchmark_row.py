@@ -1,0 +1,24 @@
+"""A figure of a benchmark."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure and its peer's. ratio is peer time / our time: above 1 we are faster; None where it is no time.
+
+    agreement is the largest absolute difference between both results, 0 where they are the same.
+    """
+
+    name: str
+    ours: float | None
+    peer: float | None
+    peer_name: str
+    ratio: float | None
+    unit: str
+    agreement: float | None
+
+    @classmethod
+    def timed(cls, name: str, ours: float, peer: float, peer_name: str, agreement: float) -> "Row":
+        """A row of two times in seconds."""
+        return cls(name, ours, peer, peer_name, peer / ours, "s", agreement)
