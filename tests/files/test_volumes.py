@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from vol3d.errors import InputError, UsageError
-from vol3d.files.volumes import create_volume, find_volumes, open_volume
+from vol3d.files.volumes import FoundVolume, create_volume, find_volumes, open_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
@@ -152,3 +152,13 @@ def test_names_may_be_strange(tmp_path: Path) -> None:
         (tmp_path / "x.nii").rename(tmp_path / name)
         assert open_volume(tmp_path / name).shape == (5, 4, 3)
     assert len(find_volumes(tmp_path, channel_suffix=False)) == 3
+
+
+def test_a_case_folder_lends_its_name_to_the_slices_in_it(tmp_path: Path) -> None:
+    for case in ("kidney_1", "kidney_2"):
+        sink = create_volume(tmp_path / case / "images", shape=Shape3(3, 4, 5), dtype=np.uint16, affine=np.eye(4))
+        sink.write(Box.whole(Shape3(3, 4, 5)), np.ones((1, 3, 4, 5), np.uint16))
+        sink.commit()
+    one = tmp_path / "kidney_1" / "images"
+    assert find_volumes(one, channel_suffix=False) == [FoundVolume("kidney_1", (one,))]
+    assert [v.name for v in find_volumes(tmp_path, channel_suffix=False)] == ["kidney_1", "kidney_2"]

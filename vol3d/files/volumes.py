@@ -17,6 +17,7 @@ from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import VolumeSink, VolumeSource
 
 LOOKED_FOR = "NIfTI (.nii, .nii.gz), TIFF stacks or folders of TIFF slices (.tif, .tiff), NumPy (.npy)"
+IMAGES = "images"
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
@@ -99,7 +100,7 @@ def find_volumes(folder: Path, *, channel_suffix: bool) -> list[FoundVolume]:
         return [FoundVolume(stem_of(folder), (folder,))]
     volumes = volume_paths(folder)
     if volumes == [folder]:
-        return [FoundVolume(folder.resolve().name, (folder,))]
+        return [FoundVolume(_case_name(folder), (folder,))]
     found = _grouped(volumes, channel_suffix=channel_suffix)
     twice = sorted(name for name, count in Counter(f.name for f in found).items() if count > 1)
     if twice:
@@ -119,6 +120,8 @@ def volume_paths(folder: Path) -> list[Path]:
         raise UsageError(f"cannot read {folder}: {error.strerror}") from error
     slices = slices_of(folder)
     formats = (*NIFTI, *NPY) if slices else (*NIFTI, *NPY, *TIFF)
+    # CASE/images holds a case's slices in SenNet's layout.
+    entries = [p / IMAGES if p.is_dir() and not slices_of(p) and (p / IMAGES).is_dir() else p for p in entries]
     volumes = [p for p in entries if (slices_of(p) if p.is_dir() else suffix_of(p) in formats)]
     if slices and volumes:
         raise UsageError(
@@ -133,14 +136,19 @@ def volume_paths(folder: Path) -> list[Path]:
     return sorted(volumes, key=natural_key)
 
 
+def _case_name(path: Path) -> str:
+    folder = path.resolve()
+    return folder.parent.name if folder.name == IMAGES and path.is_dir() else stem_of(folder)
+
+
 def _grouped(volumes: list[Path], *, channel_suffix: bool) -> list[FoundVolume]:
-    matches = {p: _CHANNEL.fullmatch(stem_of(p)) for p in volumes}
+    matches = {p: _CHANNEL.fullmatch(_case_name(p)) for p in volumes}
     if not channel_suffix:
         single = all(m is not None and m[2] == "0000" for m in matches.values())
-        return [FoundVolume(m[1] if single and m else stem_of(p), (p,)) for p, m in matches.items()]
+        return [FoundVolume(m[1] if single and m else _case_name(p), (p,)) for p, m in matches.items()]
     cases: dict[str, dict[int, Path]] = {}
     for path, match in matches.items():
-        name, channel = (match[1], int(match[2])) if match else (stem_of(path), 0)
+        name, channel = (match[1], int(match[2])) if match else (_case_name(path), 0)
         if channel in cases.setdefault(name, {}):
             raise UsageError(f"both {cases[name][channel]} and {path} are channel {channel:04d} of case {name}")
         cases[name][channel] = path
