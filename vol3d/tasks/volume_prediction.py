@@ -19,7 +19,7 @@ from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
-from vol3d.postprocess.scene import Scene, Step
+from vol3d.postprocess.scene import Needs, Scene, Step
 from vol3d.postprocess.steps import StepReport, apply_steps, needs, steps_from
 from vol3d.postprocess.threshold import decide
 from vol3d.preprocess.pipeline import image_view, turn_of
@@ -51,10 +51,16 @@ class Predictor:
         return self.models[0].plan.data.schema()
 
     def steps(self, organ_given: bool) -> tuple[Step, ...]:
-        """The plan's steps; an organ mask that no step looks at gates the prediction first."""
+        """The plan's steps; an organ mask that no step looks at gates as early as nothing can undo it.
+
+        That is after the last step that looks at the probability or the image: such a step can bring
+        back what lies outside.
+        """
         steps = steps_from(list(self.models[0].plan.postprocess.steps))
         if organ_given and not needs(steps).organ:
-            return (OrganGate(), *steps)
+            looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]
+            at = max(looking, default=0)
+            return (*steps[:at], OrganGate(), *steps[at:])
         if needs(steps).organ and not organ_given:
             raise UsageError("the run's postprocess.steps need an organ mask: give --organ-mask")
         return steps
@@ -198,6 +204,7 @@ class _Prediction:
         # Linux counts in KiB, macOS in bytes.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         return {
+            "shape": list(self.stored.shape),
             "seconds": {**seconds, "total": round(self.clock.total(), 3)},
             "windows_run": self.tally.run,
             "windows_skipped": self.tally.skipped,
