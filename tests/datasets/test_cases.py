@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from vol3d.datasets.cases import Case, case_sources, open_image
+from vol3d.datasets.cases import Case, case_sources, oddities, open_image
 from vol3d.datasets.views import FiniteSource, LabelSource, StackedSource
 from vol3d.errors import InputError, UsageError
 from vol3d.files.volumes import create_volume
@@ -123,3 +123,14 @@ def test_stacked_sources_tell_what_is_odd(tmp_path: Path) -> None:
 def test_a_case_needs_a_name_and_an_image(name: str, images: tuple[Path, ...]) -> None:
     with pytest.raises(ValueError, match="case"):
         Case(name, images)
+
+
+def test_voxels_that_are_not_finite_are_counted_and_named(tmp_path: Path) -> None:
+    values = np.ones((3, 4, 5), np.float32)
+    values[1, 2, 3] = np.nan
+    np.save(tmp_path / "a.npy", values)
+    told = oddities(open_image([tmp_path / "a.npy"], spacing=Spacing(1.0, 1.0, 1.0)))
+    assert len(told) == 1 and "a.npy: 1 voxels are not finite" in told[0]
+    np.save(tmp_path / "b.npy", np.full((3, 4, 5), np.inf, np.float32))
+    with pytest.raises(InputError, match="no voxel is a finite number"):
+        oddities(open_image([tmp_path / "b.npy"]))

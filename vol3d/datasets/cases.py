@@ -63,6 +63,18 @@ def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None) -> Volu
     return FiniteSource(image, name=str(paths[0])) if image.dtype.kind == "f" else image
 
 
+def oddities(image: VolumeSource) -> tuple[str, ...]:
+    """What a user should know of an opened image, one sentence each; reads a float image once.
+
+    Raises:
+        InputError: no voxel is a finite number.
+    """
+    found: tuple[str, ...] = getattr(image, "warnings", ())
+    if isinstance(image, FiniteSource) and (filled := image.count_filled()):
+        return (*found, f"{image.name}: {filled} voxels are not finite and read as zero")
+    return found
+
+
 def open_label(path: Path, *, image: VolumeSource, spacing: Spacing | None = None) -> VolumeSource:
     """A label, or an organ mask, as uint8 on the grid of image.
 

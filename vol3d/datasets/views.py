@@ -78,7 +78,7 @@ class _View:
     """A source of the same grid whose values are changed."""
 
     def __init__(self, source: VolumeSource, *, name: str, affine: Affine | None = None) -> None:
-        self._source, self._name = source, name
+        self._source, self.name = source, name
         self.shape, self.channels, self.access, self.header = (
             source.shape,
             source.channels,
@@ -113,7 +113,7 @@ class FiniteSource(_View):
         """
         count = sum(int((~np.isfinite(self._source.read(slab))).sum()) for slab in slabs(self.shape, _SLAB))
         if count == self.channels * self.shape.voxels:
-            raise InputError(f"{self._name}: no voxel is a finite number")
+            raise InputError(f"{self.name}: no voxel is a finite number")
         return count
 
 
@@ -138,9 +138,9 @@ class LabelSource(_View):
             with np.errstate(invalid="ignore"):  # NaN and infinity fail the comparison, as they must
                 apart = ~(np.abs(values - whole) <= _FROM_INTEGER)
             if apart.any():
-                raise InputError(f"{self._name}: label values must be integers, got {values[apart][0]}")
+                raise InputError(f"{self.name}: label values must be integers, got {values[apart][0]}")
             values = whole
         low, high = values.min(), values.max()
         if low < 0 or high > MAX_LABEL:
-            raise InputError(f"{self._name}: label values must be 0 to {MAX_LABEL}, got {low:g} to {high:g}")
+            raise InputError(f"{self.name}: label values must be 0 to {MAX_LABEL}, got {low:g} to {high:g}")
         return values.astype(np.uint8)

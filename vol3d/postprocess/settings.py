@@ -11,11 +11,11 @@ class PostprocessSettings:
     """The first decision and the steps that follow.
 
     threshold is the inclusive bound of a region under sigmoid (classes take the largest probability).
-    steps is a list of {name: {field: value}} in the order they run.
+    steps is a list of {name: {field: value}}, or of bare names, in the order they run.
     """
 
     threshold: float = 0.5
-    steps: tuple[dict[str, dict[str, Any]], ...] = ()
+    steps: tuple[str | dict[str, dict[str, Any]], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:

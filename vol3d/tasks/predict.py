@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from vol3d.datasets.cases import open_image, open_label
+from vol3d.datasets.cases import oddities, open_image, open_label
 from vol3d.errors import InputError, ResourceError, StoppedError, UsageError
 from vol3d.files.atomic import read_text, write_json
 from vol3d.files.identity import content_sha256, stat_identity
@@ -123,8 +123,8 @@ class _Batch:
         """
         channels = self.predictor.models[0].plan.data.channels
         source = open_image(volume.paths)
-        for warning in getattr(source, "warnings", ()):
-            self.reporter.warn(warning)
+        for oddity in oddities(source):
+            self.reporter.warn(oddity)
         if source.channels != len(channels):
             raise InputError(
                 f"{volume.paths[0]}: expected {len(channels)} channel(s) ({', '.join(channels)}), got {source.channels}"

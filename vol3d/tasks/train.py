@@ -19,6 +19,7 @@ from vol3d.config.tree import Config, plan_of
 from vol3d.datasets.cases import Case
 from vol3d.datasets.fingerprint import fingerprint
 from vol3d.datasets.layouts import Dataset, detect
+from vol3d.datasets.manifest import MANIFEST, write_manifest
 from vol3d.datasets.splits import kfold
 from vol3d.errors import CheckpointError, InputError, StoppedError, UsageError
 from vol3d.files.atomic import append_line, read_text, write_json, write_text
@@ -80,6 +81,7 @@ def train(
     if dry_run:
         reporter.note(dump(config))
         return []
+    write_manifest(out / MANIFEST, cases, channel_names=found.channel_names)
     results = []
     for name in folds:
         folder = _folder(out, name)

@@ -10,7 +10,7 @@ from torch import Generator, nn
 
 from vol3d.config.tree import Config
 from vol3d.datasets.cache import cache_key, cached
-from vol3d.datasets.cases import Case, case_sources
+from vol3d.datasets.cases import Case, case_sources, oddities
 from vol3d.datasets.fingerprint import CaseFacts, case_facts
 from vol3d.errors import InputError
 from vol3d.geometry.affine import spacing_of
@@ -36,7 +36,11 @@ def measure(cases: Sequence[Case], reporter: Reporter) -> list[CaseFacts]:
     with reporter.progress("reading cases", total=len(cases), unit="cases") as advance:
         for case in cases:
             image, labels = _labelled(case)
+            for oddity in oddities(image):
+                reporter.warn(oddity)
             facts.append(case_facts(case.name, image, labels))
+            if set(facts[-1].label_voxels) <= {0}:
+                reporter.warn(f"the label of case {case.name} is empty")
             advance(1)
     return facts
 
