@@ -11,7 +11,7 @@ from vol3d.files.identity import stat_identity
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Spacing
 from vol3d.version import __version__
-from vol3d.volume.source import VolumeSource
+from vol3d.volume.source import VolumeSource, filling
 
 SLAB_PLANES = 32
 
@@ -25,12 +25,7 @@ def cached(path: Path, make: Callable[[], VolumeSource], dtype: type[np.generic]
     """The volume stored at path (.npy), of this spacing; made and stored first where it is missing."""
     if not path.is_file():
         view = make()
-        sink = create_npy(path, shape=view.shape, channels=view.channels, dtype=dtype)
-        try:
+        with filling(create_npy(path, shape=view.shape, channels=view.channels, dtype=dtype)) as sink:
             for box in slabs(view.shape, SLAB_PLANES):
                 sink.write(box, view.read(box).astype(dtype))
-            sink.commit()
-        except BaseException:
-            sink.abort()
-            raise
     return open_npy(path, spacing=spacing)

@@ -113,6 +113,7 @@ class _Sweep:
     ) -> None:
         self.inferencer, self.grid, self.base = inferencer, grid, base
         self.wanted, self.tally, self.advance = wanted, tally, advance
+        self.batch = min(inferencer.batch, len(grid.starts[1]) * len(grid.starts[2]))
         device = inferencer.device
         self.shares = [torch.from_numpy(s).to(device) for s in grid.shares]
         self.ring = PlaneRing(
@@ -125,8 +126,8 @@ class _Sweep:
         run = [w for w in in_plane if self.wanted(self.grid.box(row, *w))]
         for window in sorted(set(in_plane) - set(run)):
             self._add(row, window, self._background())
-        for first in range(0, len(run), self.inferencer.batch):
-            group = run[first : first + self.inferencer.batch]
+        for first in range(0, len(run), self.batch):
+            group = run[first : first + self.batch]
             for window, answer in zip(group, self._forward(voxels, group), strict=False):
                 self._add(row, window, answer)
             self.advance(len(group))
@@ -136,7 +137,7 @@ class _Sweep:
 
     def _forward(self, voxels: Tensor, group: Sequence[tuple[int, int]]) -> Tensor:
         window = self.grid.window
-        batch = voxels.new_zeros((self.inferencer.batch, voxels.shape[0], *window))
+        batch = voxels.new_zeros((self.batch, voxels.shape[0], *window))
         for slot, (y, x) in enumerate(group):
             a, b = self.grid.starts[1][y], self.grid.starts[2][x]
             batch[slot] = voxels[:, :, a : a + window.y, b : b + window.x]

@@ -18,7 +18,6 @@ from vol3d.network.unet import UNetSettings, unet_settings_for
 from vol3d.shapes import Shape3, Spacing
 from vol3d.training.losses import deep_supervision_loss
 from vol3d.training.schedule import Precision
-from vol3d.volume.labels import LabelSchema
 
 STAGED = ("unet", "residual_unet", "dynunet")
 
@@ -177,8 +176,3 @@ def inferencer_of(
         settings.batch,
         device,
     )
-
-
-def foreground(probability: Tensor, schema: LabelSchema) -> Tensor:
-    """The regions' channels of probabilities (K, Z, Y, X): all but softmax's background."""
-    return probability[-len(schema.regions) :]

@@ -33,6 +33,7 @@ from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.accuracy import hippocampus, kidneys, vessels
 from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.volume.source import filling
 
 ROOT = Path(__file__).parents[2]
 REPEATS = 5
@@ -190,9 +191,8 @@ def _peer(python: Path, script: str, *arguments: str) -> dict[str, Any]:
 
 def _save(path: Path, mask: NDArray[np.bool_]) -> None:
     shape = Shape3(*mask.shape)
-    sink = create_volume(path, shape=shape, dtype=np.uint8, affine=from_spacing(SPACING))
-    sink.write(Box.whole(shape), mask.view(np.uint8)[None])
-    sink.commit()
+    with filling(create_volume(path, shape=shape, dtype=np.uint8, affine=from_spacing(SPACING))) as sink:
+        sink.write(Box.whole(shape), mask.view(np.uint8)[None])
 
 
 def _cpu() -> str:

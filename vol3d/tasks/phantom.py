@@ -16,6 +16,7 @@ from vol3d.geometry.box import Box
 from vol3d.phantom.kidney import Kidney, KidneySettings, make_kidney
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.volume.source import filling
 
 Layout = Literal["sennet", "nifti"]
 DEFAULT_SHAPE = Shape3(96, 160, 160)
@@ -100,10 +101,5 @@ _LAYOUTS: dict[Layout, Callable[[Path, str, Kidney], Path]] = {"sennet": _write_
 
 def _write(path: Path, voxels: NDArray[Any], spacing: Spacing) -> None:
     shape = Shape3(*voxels.shape)
-    sink = create_volume(path, shape=shape, dtype=voxels.dtype, affine=from_spacing(spacing))
-    try:
+    with filling(create_volume(path, shape=shape, dtype=voxels.dtype, affine=from_spacing(spacing))) as sink:
         sink.write(Box.whole(shape), voxels[None])
-        sink.commit()
-    except BaseException:
-        sink.abort()
-        raise

@@ -3,6 +3,7 @@
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,11 @@ from vol3d.preprocess.pipeline import image_view, turn_of
 from vol3d.preprocess.resample import resize_slabs
 from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
-from vol3d.tasks.assemble import foreground
 from vol3d.tasks.models import Model
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.training.schedule import Precision
 from vol3d.volume.labels import LabelSchema
-from vol3d.volume.source import View, VolumeSource, read_all
+from vol3d.volume.source import View, VolumeSource, filling, read_all
 
 SLAB_PLANES = 16
 Mask = NDArray[np.bool_]
@@ -95,6 +95,24 @@ class _TimedView(View):
             return self.source.read(box)
 
 
+@dataclass(frozen=True)
+class _Whole:
+    """What steps look at: they need whole volumes."""
+
+    masks: Mask
+    probability: NDArray[np.float16] | None
+
+    @classmethod
+    def of(cls, regions: int, shape: Shape3, steps: Sequence[Step]) -> "_Whole":
+        size = (regions, *shape)
+        return cls(np.zeros(size, np.bool_), np.zeros(size, np.float16) if needs(steps).probability else None)
+
+    def put(self, box: Box, masks: Mask, probability: NDArray[np.float16]) -> None:
+        self.masks[(slice(None), *box.slices)] = masks
+        if self.probability is not None:
+            self.probability[(slice(None), *box.slices)] = probability
+
+
 class _Prediction:
     """The state of one volume's prediction."""
 
@@ -112,45 +130,49 @@ class _Prediction:
         self, target: Path, probability_target: Path | None, advance: Callable[[int], None] | None
     ) -> dict[str, Any]:
         schema, stored = self.predictor.schema, self.stored
-        needed = needs(self.steps)
-        regions = len(schema.regions)
-        masks: Mask = np.zeros((regions, *stored.shape), dtype=np.bool_)
-        kept = np.zeros((regions, *stored.shape), dtype=np.float16) if needed.probability else None
-        probability_sink = None
-        if probability_target is not None:
-            probability_sink = create_probability(
-                probability_target, names=schema.names, shape=stored.shape, affine=stored.affine
+        shape, affine = stored.shape, stored.affine
+        report: tuple[StepReport, ...] = ()
+        with ExitStack() as files, torch.inference_mode():
+            sink = files.enter_context(
+                filling(create_volume(target, shape=shape, dtype=np.uint8, affine=affine, like=stored))
             )
-        threshold = self.predictor.models[0].plan.postprocess.threshold
-        with torch.inference_mode():
-            for first, slab in self._probabilities(advance):
-                box = self.turn.stored_box(
-                    Box(Index3(first, 0, 0), Index3(first + slab.shape[1], self.turn.shape.y, self.turn.shape.x))
+            kept = None
+            if probability_target is not None:
+                kept = files.enter_context(
+                    filling(create_probability(probability_target, names=schema.names, shape=shape, affine=affine))
                 )
-                with self.clock("postprocess"):
-                    decided = decide(slab.cpu().numpy(), schema.activation, threshold)
-                    masks[(slice(None), *box.slices)] = self.turn.undo(decided)
-                if kept is not None or probability_sink is not None:
-                    values = self.turn.undo(foreground(slab, schema).cpu().numpy()).astype(np.float16)
+            whole = _Whole.of(len(schema.regions), shape, self.steps) if self.steps else None
+            for box, masks, probability in self._decided(advance):
+                with self.clock("write"):
                     if kept is not None:
-                        kept[(slice(None), *box.slices)] = values
-                    if probability_sink is not None:
-                        with self.clock("write"):
-                            probability_sink.write(box, np.ascontiguousarray(values))
-        with self.clock("postprocess"):
-            report: tuple[StepReport, ...] = ()
-            if self.steps:
-                image = read_all(self.source)[0] if needed.image else None
-                scene = Scene(spacing_of(stored.affine), schema.names, kept, image, self.organ)
-                done = apply_steps(masks, self.steps, scene)
-                masks, report = done.masks, done.report
-        with self.clock("write"):
-            if probability_sink is not None:
-                probability_sink.commit()
-            sink = create_volume(target, shape=stored.shape, dtype=np.uint8, affine=stored.affine, like=stored)
-            sink.write(Box.whole(stored.shape), schema.decode(masks)[None])
-            sink.commit()
+                        kept.write(box, probability)
+                    if whole is None:
+                        sink.write(box, schema.decode(masks)[None])
+                    else:
+                        whole.put(box, masks, probability)
+            if whole is not None:
+                with self.clock("postprocess"):
+                    image = read_all(self.source)[0] if needs(self.steps).image else None
+                    scene = Scene(spacing_of(affine), schema.names, whole.probability, image, self.organ)
+                    done = apply_steps(whole.masks, self.steps, scene)
+                with self.clock("write"):
+                    sink.write(Box.whole(shape), schema.decode(done.masks)[None])
+                report = done.report
+            with self.clock("write"):
+                files.close()
         return self._row(report)
+
+    def _decided(self, advance: Callable[[int], None] | None) -> Iterator[tuple[Box, Mask, NDArray[np.float16]]]:
+        """Masks and foreground probabilities (regions, z, Y, X), as they are stored, slab by slab."""
+        schema, turned = self.predictor.schema, self.turn.shape
+        threshold = self.predictor.models[0].plan.postprocess.threshold
+        for first, slab in self._probabilities(advance):
+            box = Box(Index3(first, 0, 0), Index3(first + slab.shape[1], turned.y, turned.x))
+            with self.clock("postprocess"):
+                values = slab.cpu().numpy()
+                masks = self.turn.undo(decide(values, schema.activation, threshold))
+                probability = self.turn.undo(values[-len(schema.regions) :].astype(np.float16))
+            yield self.turn.stored_box(box), masks, np.ascontiguousarray(probability)
 
     def _probabilities(self, advance: Callable[[int], None] | None) -> Iterator[tuple[int, Tensor]]:
         """The models' mean probabilities on the turned grid, in slabs of the same planes."""

@@ -5,8 +5,10 @@ resampling are views: sources over a source, with one law, bit for bit:
 ``view.read(box) == view.read(whole)[box]``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +66,20 @@ class VolumeSink(Protocol):
     def abort(self) -> None:
         """Forget what was written."""
         ...
+
+
+Sink = TypeVar("Sink", bound=VolumeSink)
+
+
+@contextmanager
+def filling(sink: Sink) -> Iterator[Sink]:
+    """Commit the sink when the block ends well, abort it when it does not."""
+    try:
+        yield sink
+    except BaseException:
+        sink.abort()
+        raise
+    sink.commit()
 
 
 @dataclass(frozen=True)
