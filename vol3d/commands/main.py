@@ -81,10 +81,21 @@ def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: stopped", file=sys.stderr)
         return 130
-    except MemoryError as error:
-        print(f"{prog}: out of memory: {error}", file=sys.stderr)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if arguments.debug:
+            traceback.print_exc()
+        first = (str(error).splitlines() or ["no more to be had"])[0]
+        print(f"{prog}: out of memory ({first}); a smaller patch, window or batch needs less", file=sys.stderr)
         return 5
     return _show(outcome, as_json=arguments.json)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Python's own, torch's on a GPU, or torch's on the CPU, which has no class of its own."""
+    named = type(error).__name__ == "OutOfMemoryError"  # torch is not imported for a name
+    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)
 
 
 def _show(outcome: Outcome, *, as_json: bool) -> int:

@@ -163,7 +163,7 @@ def _check(mask: Mask, image: NDArray[Any], allowed: Mask | None, tolerance: flo
 
 @dataclass(frozen=True, kw_only=True)
 class _Grow(Step):
-    """What both forms of growth share: the tolerance in stored grey values, and the bounds."""
+    """What both forms of growth share: the tolerance in normalised grey values, and the bounds."""
 
     locality: ClassVar[Locality] = "whole"
 

@@ -33,7 +33,7 @@ class Scene:
     """The arrays of one volume on one grid, in memory or memory-mapped; none is ever modified.
 
     probability is (R, Z, Y, X) float in [0, 1], one channel per region (no background); image is
-    (Z, Y, X), the first channel's stored grey values; organ is (Z, Y, X) bool.
+    (Z, Y, X), the first channel's grey values as the plan normalises them; organ is (Z, Y, X) bool.
 
     Raises:
         ValueError: the arrays have different grids, or probability another number of channels.
@@ -91,7 +91,7 @@ class RegionScene:
 
     @property
     def image(self) -> NDArray[Any]:
-        """Stored grey values of the first channel."""
+        """Normalised grey values of the first channel."""
         return _given(self.scene.image, "the image")
 
     @property

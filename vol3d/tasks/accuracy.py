@@ -73,10 +73,10 @@ def kidneys(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
 STEPS = {
     "organ gate": "[organ_gate]",
     "hysteresis": "[{hysteresis: {seed_threshold: 0.8, grow_threshold: 0.3, min_seed_voxels: 20}}]",
-    "growth": "[{grow_slices: {tolerance: 1500, min_probability: 0.1}}]",
+    "growth": "[{grow_slices: {tolerance: 0.1, min_probability: 0.1}}]",
     "gate, hysteresis and growth": (
         "[{hysteresis: {seed_threshold: 0.8, grow_threshold: 0.3, min_seed_voxels: 20}},"
-        " {grow_slices: {tolerance: 1500, min_probability: 0.1}}, organ_gate]"
+        " {grow_slices: {tolerance: 0.1, min_probability: 0.1}}, organ_gate]"
     ),
 }
 

@@ -4,7 +4,7 @@ import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ class _Prediction:
                         whole.put(box, masks, probability)
             if whole is not None:
                 with self.clock("postprocess"):
-                    image = read_all(self.source)[0] if needs(self.steps).image else None
+                    image = self._normalised() if needs(self.steps).image else None
                     scene = Scene(spacing_of(affine), schema.names, whole.probability, image, self.organ)
                     done = apply_steps(whole.masks, self.steps, scene)
                 with self.clock("write"):
