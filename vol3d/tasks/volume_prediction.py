@@ -162,6 +162,13 @@ class _Prediction:
                 files.close()
         return self._row(report)
 
+    def _normalised(self) -> NDArray[np.float32]:
+        """The first channel on its own grid with normalised grey values, so that a plan's tolerances hold for all."""
+        settings = self.predictor.models[0].plan.preprocess
+        view = image_view(self.source, replace(settings, orientation="stored", spacing="stored"))
+        image: NDArray[np.float32] = read_all(view)[0]
+        return image
+
     def _decided(self, advance: Callable[[int], None] | None) -> Iterator[tuple[Box, Mask, NDArray[np.float16]]]:
         """Masks and foreground probabilities (regions, z, Y, X), as they are stored, slab by slab."""
         schema, turned = self.predictor.schema, self.turn.shape
