@@ -1,0 +1,149 @@
+"""docs/cli.md against the parsers, the exit codes, and what the commands print."""
+
+import argparse
+import fnmatch
+import importlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vol3d import errors
+from vol3d.commands import benchmark
+from vol3d.commands.main import COMMANDS, main
+from vol3d.tasks import benchmark as benchmark_task
+from vol3d.tasks.benchmark_row import Row
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+TITLES = {name: f"vol3d-{name}" if name in ("train", "predict", "view") else f"vol3d {name}" for name in COMMANDS}
+# Keys that only some calls have; the others must come out of every call.
+SOMETIMES = {"predict": {"failed.*", "volumes[].probability"}, "view": {"notes[]"}}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its two head lines."""
+    _, found, text = PAGE.partition(f"\n{heading}\n")
+    assert found, f"docs/cli.md has no heading {heading!r}"
+    lines = re.split(r"\n#+ ", text)[0].splitlines()
+    table = [line for line in lines if line.startswith("|")][2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
+
+
+def named(cell: str) -> str:
+    (name,) = re.findall(r"^`([^`]+)`$", cell)
+    return str(name)
+
+
+def actions(command: str) -> dict[str, argparse.Action]:
+    parser = argparse.ArgumentParser(add_help=False)
+    importlib.import_module(f"vol3d.commands.{command}").configure(parser)
+    return {str((a.option_strings or [a.metavar])[0]): a for a in parser._actions}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_argument_is_told_with_its_default_and_no_other(command: str) -> None:
+    told = {named(cells[0]): cells[1] for cells in rows(f"## {TITLES[command]}")}
+    declared = actions(command)
+    assert told.keys() == declared.keys()
+    for name, action in declared.items():
+        if action.required and action.option_strings:
+            assert told[name] == "required", name
+        elif action.default is not None and action.default is not False:
+            assert told[name] == f"`{action.default}`", name
+        elif not told[name].startswith("`runs/"):  # made up by the command
+            assert told[name] == "", name
+        for choice in action.choices or ():
+            assert f"`{choice}`" in PAGE, (name, choice)
+
+
+def test_every_exit_code_is_told() -> None:
+    told = {int(code) for cells in rows("### Exit codes") for code in cells[0].split(",")}
+    ours = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type)}
+    assert told == {0, 129, 143} | ours
+
+
+def paths(value: Any, path: str = "") -> Iterator[str]:
+    """The place of every plain value: lists as [], keys joined by dots."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from paths(inner, f"{path}.{key}" if path else key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from paths(inner, f"{path}[]")
+    else:
+        yield path
+
+
+def agrees(path: str, told: str) -> bool:
+    """Whether a documented path, in which * is any key, is this one."""
+    return fnmatch.fnmatchcase(path.replace("[]", "()"), told.replace("[]", "()")) and path.count(".") == told.count(
+        "."
+    )
+
+
+def printed(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
+    code = main([*(str(word) for word in argv), "--json"])
+    out = capsys.readouterr()
+    assert code == 0, out.err
+    (line,) = out.out.splitlines()
+    result: dict[str, Any] = json.loads(line)
+    return result
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture
+def checked(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
+    """Runs a command and compares its JSON with the table."""
+
+    def check(command: str, *argv: object) -> dict[str, Any]:
+        result = printed(capsys, command, *argv)
+        told = [named(cells[0]) for cells in rows(f"### JSON of {TITLES[command]}")]
+        came = set(paths(result))
+        assert [p for p in came if not any(agrees(p, t) for t in told)] == []
+        unseen = [t for t in told if not any(agrees(p, t) for p in came)]
+        assert set(unseen) <= SOMETIMES.get(command, set())
+        return result
+
+    return check
+
+
+def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, Any]]) -> None:
+    data, run, out = folder / "kidneys", folder / "run", folder / "masks"
+    drawn = checked("phantom", data, "--shape", "24,40,36", "--count", 3)
+    assert drawn["kidneys"][0]["shape"] == [24, 40, 36]
+
+    quick = ("training.epochs=1", "training.steps_per_epoch=2", "sampling.batch=1", "network.base_features=4")
+    trained = checked("train", data, "--out", run, *quick, "inference.mirror_axes=[]")
+    assert Path(trained["run"]) == run / "fold_0"
+    assert set(trained["best"]) <= {"dice", "surface_dice", "hit", "fp", "miss", "step"}
+
+    case = data / "kidney_1"
+    predicted = checked("predict", case / "images", "--model", run, "--out", out, "--organ-mask", case / "kidney_mask")
+    (volume,) = predicted["volumes"]
+    assert volume["shape"] == [24, 40, 36]
+    assert set(volume["seconds"]) == {"read", "normalise", "network", "resample", "postprocess", "write", "total"}
+
+    checked("evaluate", volume["output"], case / "labels")
+    checked("view", "--pred", volume["output"], "--truth", case / "labels", "--mips", folder / "mips.png")
+    told_files = set(re.findall(r"RUN/fold_K/([\w.]+)", PAGE)) | {"learning_curve.png"}
+    assert told_files <= {path.name for path in (run / "fold_0").iterdir()}
+
+
+def test_what_a_benchmark_prints(
+    monkeypatch: pytest.MonkeyPatch, checked: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = Row.timed("a claim", 1.0, 2.0, "a peer", 0.0)
+    monkeypatch.setitem(benchmark_task.SPEED, "components", lambda **_: [row])
+    assert checked("benchmark", "components")["rows"][0]["ratio"] == 2.0
+    assert main(["benchmark", "--json"]) == 2
+    assert capsys.readouterr().out == ""  # after an error stdout is empty
+    names = re.findall(r"`([\w-]+)`", next(cells[2] for cells in rows("## vol3d benchmark") if cells[0] == "`NAME`"))
+    assert set(names) == {*benchmark_task.SPEED, *benchmark_task.ACCURACY}
+    assert benchmark.HELP
