@@ -24,7 +24,7 @@ from vol3d.files.runs import load_checkpoint, read_records, save_checkpoint, tru
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.signals import StopFlag
-from vol3d.tasks.training_data import batches_of, prepare, validation_of
+from vol3d.tasks.training_data import PreparedCase, batches_of, prepare, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import fastest_precision
 from vol3d.training.schedule import Precision
@@ -65,36 +65,11 @@ class FoldTraining:
     def train(self, fold: str, init: Path | None) -> TrainResult:
         """Train to the end, or raise StoppedError once the state is saved."""
         start = time.monotonic()
-        held_out = self._held_out(fold)
-        training = [c for c in self.cases if c.name not in held_out]
-        validating = [c for c in self.cases if c.name in held_out]
-        prepared = prepare(training, self.config, self.folder.parent / "cache", self.reporter)
-        to_validate = prepare(validating, self.config, self.folder.parent / "cache", self.reporter)
-        write_text(self.folder / "plan.yaml", dump(plan_of(self.config)))
-        write_text(self.folder / "config.yaml", dump(self.config))
-        write_json(self.folder / "split.json", {"training": [c.name for c in training], "validation": sorted(held_out)})
-
-        torch.manual_seed(self.config.training.random_seed)
-        network = network_of(self.config).to(self.device)
-        state = self._state()
-        if init is not None and state is None:
-            load_weights(network, load_checkpoint(_weights_file(init))["weights"], str(init))
-        precision = self._precision(network, state)
-        progress = [0.0]
-        trainer = Trainer(
-            network,
-            loss_of(self.config, self.device),
-            batches_of(prepared, self.config, self.device, lambda: progress[0]),
-            settings=self.config.training,
-            precision=precision,
-            device=self.device,
-        )
-        if state is not None:
-            self._restore(trainer, state)
-        self._write_environment(precision, network)
+        training, validating = self._prepared(fold)
+        trainer = self._trainer(training, init)
         validate = None
-        if to_validate:
-            validate = validation_of(to_validate, self.config, precision, self.device, self.reporter)
+        if validating:
+            validate = validation_of(validating, self.config, trainer.precision, self.device, self.reporter)
         limit = self.config.training.max_minutes
         total, unit = (round(60 * limit), "s") if limit else (self.config.training.steps, "steps")
         with self.reporter.progress(f"training fold {fold}", total=total, unit=unit) as bar:
@@ -102,18 +77,16 @@ class FoldTraining:
 
             def advance(done: float) -> None:
                 nonlocal shown
-                progress[0] = done
-                now = int(total * done)
-                bar(now - shown)
-                shown = now
+                bar(int(total * done) - shown)
+                shown = int(total * done)
 
             trainer.run(
                 validate=validate,
-                on_event=lambda event: self._on_event(trainer, precision, event),
+                on_event=lambda event: self._on_event(trainer, event),
                 advance=advance,
                 stop_asked=self.stop,
             )
-        if self.stop():
+        if trainer.progress < 1.0:
             raise StoppedError(
                 f"stopped at step {trainer.step}; the state is saved, continue with --resume", signal=self.stop.signal
             )
@@ -121,11 +94,37 @@ class FoldTraining:
         values = {} if best is None else {**self.validations.get(best.step, {}), "step": best.step}
         return TrainResult(self.folder, values, time.monotonic() - start)
 
-    def _held_out(self, fold: str) -> set[str]:
-        if fold == "full":
-            return set()
-        parts = kfold(self.cases, folds=self.config.data.folds)
-        return set(parts[int(fold)])
+    def _prepared(self, fold: str) -> tuple[list[PreparedCase], list[PreparedCase]]:
+        """The cases to learn from and those held out, cached; the plan and the split are written."""
+        held_out = set() if fold == "full" else set(kfold(self.cases, folds=self.config.data.folds)[int(fold)])
+        cache = self.folder.parent / "cache"
+        training = prepare([c for c in self.cases if c.name not in held_out], self.config, cache, self.reporter)
+        validating = prepare([c for c in self.cases if c.name in held_out], self.config, cache, self.reporter)
+        write_text(self.folder / "plan.yaml", dump(plan_of(self.config)))
+        write_text(self.folder / "config.yaml", dump(self.config))
+        names = [c.training.name for c in training]
+        write_json(self.folder / "split.json", {"training": names, "validation": sorted(held_out)})
+        return training, validating
+
+    def _trainer(self, cases: Sequence[PreparedCase], init: Path | None) -> Trainer:
+        """The trainer with fresh or given weights, or where the stored state left off."""
+        torch.manual_seed(self.config.training.random_seed)
+        network = network_of(self.config).to(self.device)
+        state = self._state()
+        if init is not None and state is None:
+            load_weights(network, load_checkpoint(_weights_file(init))["weights"], str(init))
+        trainer = Trainer(
+            network,
+            loss_of(self.config, self.device),
+            batches_of(cases, self.config, self.device, lambda: trainer.progress),
+            settings=self.config.training,
+            precision=self._precision(network, state),
+            device=self.device,
+        )
+        if state is not None:
+            self._restore(trainer, state)
+        self._write_environment(trainer.precision, network)
+        return trainer
 
     def _state(self) -> dict[str, Any] | None:
         path = self.folder / "state.pt"
@@ -173,7 +172,7 @@ class FoldTraining:
             },
         )
 
-    def _on_event(self, trainer: Trainer, precision: Precision, event: Event) -> None:
+    def _on_event(self, trainer: Trainer, event: Event) -> None:
         if event.kind == "validation":
             metrics = {k: v for k, v in event.values.items() if k != "seconds"}
             self._log(
@@ -188,7 +187,7 @@ class FoldTraining:
             self._log({"kind": "epoch", "step": event.step, **values})
         finished = trainer.progress >= 1.0
         if event.kind == "stop" or finished or time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES:
-            self._save(trainer, precision)
+            self._save(trainer)
 
     def _log(self, record: dict[str, Any]) -> None:
         append_line(self.folder / "metrics.jsonl", json.dumps(record, allow_nan=False))
@@ -208,9 +207,11 @@ class FoldTraining:
     def _top(self, step: int) -> Path:
         return self.folder / f"weights_step_{step:07d}.pt"
 
-    def _save(self, trainer: Trainer, precision: Precision) -> None:
+    def _save(self, trainer: Trainer) -> None:
         best = [(k.step, k.score) for k in self.best.kept]
-        save_checkpoint(self.folder / "state.pt", {"trainer": trainer.state(), "best": best, "precision": precision})
+        save_checkpoint(
+            self.folder / "state.pt", {"trainer": trainer.state(), "best": best, "precision": trainer.precision}
+        )
         weights = {"weights": trainer.averaged.state_dict(), "step": trainer.step, "metrics": {}}
         save_checkpoint(self.folder / "weights_last.pt", weights)
         records = list(read_records(self.folder / "metrics.jsonl"))
