@@ -20,7 +20,7 @@ from vol3d.datasets.splits import kfold
 from vol3d.errors import CheckpointError, StoppedError
 from vol3d.files.atomic import append_line, write_json, write_text
 from vol3d.files.pictures import write_png
-from vol3d.files.runs import load_checkpoint, read_records, save_checkpoint, truncate_records
+from vol3d.files.runs import fold_folders, load_checkpoint, read_records, save_checkpoint, truncate_records
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.signals import StopFlag
@@ -221,7 +221,7 @@ class FoldTraining:
 
 
 def _weights_file(path: Path) -> Path:
-    return path / "weights_last.pt" if path.is_dir() else path
+    return fold_folders(path)[0] / "weights_last.pt" if path.is_dir() else path
 
 
 def _cpu_name() -> str:
