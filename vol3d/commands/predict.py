@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, nargs="+", required=True, metavar="RUN", help="runs; several are averaged")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     add("--organ-mask", type=Path, metavar="DIR", help="masks of equal names; what lies outside is removed")
+    add("--spacing", metavar=("Z", "Y", "X"), nargs=3, type=float, help="voxel size in mm, overrides the files'")
     add("--format", choices=["auto", "nii.gz", "nii", "tif", "npy"], default="auto", help="of the masks")
     add("--weights", choices=["last", "best"], default="last", help="which of the run's weights")
     add("--save-probability", action="store_true", help="keep the probabilities (Zarr, float16)")
@@ -28,13 +29,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Predict."""
+    from vol3d.shapes import Spacing
     from vol3d.tasks.predict import predict
 
+    spacing = Spacing(*arguments.spacing) if arguments.spacing else None
     result = predict(
         arguments.volume_dir,
         models=arguments.model,
         out=arguments.out,
         organ_mask=arguments.organ_mask,
+        spacing=spacing,
         format=arguments.format,
         weights=arguments.weights,
         save_probability=arguments.save_probability,

@@ -4,7 +4,9 @@ A benchmark works in a run folder: what is trained or predicted there already is
 """
 
 import json
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,12 @@ from numpy.typing import NDArray
 
 from vol3d.datasets.cases import Case, case_sources
 from vol3d.datasets.layouts import detect
+from vol3d.datasets.manifest import write_manifest
 from vol3d.errors import UsageError
 from vol3d.files.atomic import read_text
-from vol3d.files.names import suffix_of
 from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.overlap import overlap
+from vol3d.metrics.report import Scores
 from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.benchmark_row import Row
@@ -52,8 +55,25 @@ def hippocampus(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
 def vessels(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
     """Two-photon vessels: four stacks to learn from, two to predict, beside the best single threshold of each."""
     overrides = ("data.folds=3", "training.max_minutes=10", "training.validate_every=10")
-    found = _trained_and_scored(data, run, overrides, reporter)
-    return [*_beside_thresholds(found, _held_out(data, run)), _seconds_row(run)]
+    table = _with_spacing(data, run / "vessels.csv")
+    found = _trained_and_scored(table, run, overrides, reporter)
+    return [*_beside_thresholds(found, _held_out(table, run)), _seconds_row(run)]
+
+
+def _with_spacing(data: Path, table: Path) -> Path:
+    """The stacks with the voxel sizes that lie beside them as OME metadata; one has none and takes the median."""
+    found, sizes = detect(data), {}
+    for case in found.cases:
+        metadata = data / "metadata" / f"{case.name}_metadata.xml.txt"
+        if metadata.is_file():
+            microns = dict(re.findall(r'PhysicalSize([XYZ])="([0-9.]+)"', read_text(metadata)))
+            sizes[case.name] = Spacing(*(float(microns[axis]) / 1000 for axis in "ZYX"))
+    if not sizes:
+        raise UsageError(f"no voxel sizes in {data / 'metadata'}")
+    median = Spacing(*(float(v) for v in np.median(list(sizes.values()), axis=0)))
+    cases = [replace(case, spacing=sizes.get(case.name, median)) for case in found.cases]
+    write_manifest(table, cases, channel_names=found.channel_names)
+    return table
 
 
 def kidneys(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
@@ -85,49 +105,44 @@ def _steps_rows(run: Path, cases: Sequence[Case], plain: Evaluation, prefix: str
     rows = []
     before = plain.summary["mean"]["dice"].mean
     for name, steps in STEPS.items():
-        out = run / f"predictions {name}"
-        for case in cases:
-            mask = case.organ_mask if "gate" in steps else None
-            predict(
-                case.images[0],
-                models=[run / "fold_0"],
-                out=out,
-                organ_mask=mask,
-                overrides=[f"postprocess.steps={steps}"],
-                reporter=reporter,
-            )
-        after = evaluate(out, _linked(cases, run)[1]).summary["mean"]["dice"].mean
+        overrides = [f"postprocess.steps={steps}"]
+        found = _predicted_and_scored(cases, run, f"predictions {name}", reporter, overrides, gated="gate" in steps)
+        after = found.summary["mean"]["dice"].mean
         rows.append(Row(f"{prefix}with {name}: Dice", after, before, "the same model without", None, "Dice", None))
     return rows
 
 
 def _trained_and_scored(data: Path, run: Path, overrides: Sequence[str], reporter: Reporter) -> Evaluation:
     train(data, out=run, overrides=overrides, resume=True, reporter=reporter)
-    images, labels = _linked(_held_out(data, run), run)
-    out = run / "predictions"
-    predict(images, models=[run / "fold_0"], out=out, reporter=reporter)
-    scored = evaluate(out, labels, reporter=reporter)
-    scored.write(run / "evaluation")
-    return scored
+    found = _predicted_and_scored(_held_out(data, run), run, "predictions", reporter)
+    found.write(run / "evaluation")
+    return found
+
+
+def _predicted_and_scored(
+    cases: Sequence[Case], run: Path, name: str, reporter: Reporter, overrides: Sequence[str] = (), gated: bool = False
+) -> Evaluation:
+    scores: list[tuple[str, Scores]] = []
+    for case in cases:
+        if case.label is None:
+            raise UsageError(f"case {case.name} has no label to score against")
+        result = predict(
+            case.images[0],
+            models=[run / "fold_0"],
+            out=run / name,
+            organ_mask=case.organ_mask if gated else None,
+            spacing=case.spacing,
+            overrides=overrides,
+            reporter=reporter,
+        )
+        output = Path(result.volumes[0]["output"])
+        scores += evaluate(output, case.label, spacing=case.spacing, reporter=reporter).cases
+    return Evaluation(tuple(scores))
 
 
 def _held_out(data: Path, run: Path) -> list[Case]:
     names = set(json.loads(read_text(run / "fold_0" / "split.json"))["validation"])
     return [case for case in detect(data).cases if case.name in names]
-
-
-def _linked(cases: Sequence[Case], run: Path) -> tuple[Path, Path]:
-    """Folders with links to the cases' images and labels, named by case."""
-    folders = run / "held_out" / "images", run / "held_out" / "labels"
-    for case in cases:
-        for folder, path in zip(folders, (case.images[0], case.label), strict=True):
-            if path is None:
-                raise UsageError(f"case {case.name} has no label to score against")
-            folder.mkdir(parents=True, exist_ok=True)
-            link = folder / (case.name + suffix_of(path))
-            if not link.is_symlink():
-                link.symlink_to(path.resolve())
-    return folders
 
 
 def _beside_thresholds(found: Evaluation, cases: Sequence[Case], prefix: str = "") -> list[Row]:

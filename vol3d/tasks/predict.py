@@ -15,6 +15,7 @@ from vol3d.files.identity import content_sha256, stat_identity
 from vol3d.files.lock import lock
 from vol3d.files.names import suffix_of
 from vol3d.files.volumes import FoundVolume, find_volumes
+from vol3d.shapes import Spacing
 from vol3d.tasks.assemble import choose_device
 from vol3d.tasks.models import Weights, check_ensemble, load_run
 from vol3d.tasks.reporter import Reporter, Silent
@@ -41,6 +42,7 @@ def predict(
     models: Sequence[Path],
     out: Path,
     organ_mask: Path | None = None,
+    spacing: Spacing | None = None,
     format: Format = "auto",  # noqa: A002
     weights: Weights = "last",
     save_probability: bool = False,
@@ -53,8 +55,8 @@ def predict(
 ) -> PredictResult:
     """Predict every volume of a folder (or one volume) to out.
 
-    A volume whose output is there, made from the same input, models and settings, and undamaged, is
-    not predicted again.
+    spacing (mm) overrides what the files say. A volume whose output is there, made from the same input,
+    models and settings, and undamaged, is not predicted again.
 
     Raises:
         UsageError, InputError, CheckpointError, ResourceError: see their classes. Of several volumes
@@ -69,7 +71,7 @@ def predict(
     predictor.steps(organ_mask is not None)
     channels = opened[0].plan.data.channels
     found = find_volumes(volume_dir, channel_suffix=len(channels) > 1)
-    batch = _Batch(predictor, out, organ_mask, format, save_probability, overwrite, list(overrides), reporter)
+    batch = _Batch(predictor, out, organ_mask, spacing, format, save_probability, overwrite, list(overrides), reporter)
     targets = batch.targets(found)
     reporter.note(f"{volume_dir}: {len(found)} volume{'s' if len(found) > 1 else ''}, {len(opened)} model(s), {chosen}")
     if dry_run:
@@ -95,6 +97,7 @@ class _Batch:
     predictor: Predictor
     out: Path
     organ_mask: Path | None
+    spacing: Spacing | None
     format: Format
     save_probability: bool
     overwrite: bool
@@ -122,7 +125,7 @@ class _Batch:
             InputError: they are not as many as the model's.
         """
         channels = self.predictor.models[0].plan.data.channels
-        source = open_image(volume.paths)
+        source = open_image(volume.paths, spacing=self.spacing)
         for oddity in oddities(source):
             self.reporter.warn(oddity)
         if source.channels != len(channels):
@@ -158,6 +161,7 @@ class _Batch:
             "models": [m.sha256 for m in self.predictor.models],
             "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in self.predictor.models],
             "precision": self.predictor.precision,
+            "spacing": self.spacing,
             "vol3d": __version__,
         }
         record_path = self.out / "records" / f"{volume.name}.json"
@@ -167,7 +171,7 @@ class _Batch:
             self.reporter.note(f"{target} is done already")
             return done
         source = self.source_of(volume)
-        organ = open_label(organ_path, image=source) if organ_path else None
+        organ = open_label(organ_path, image=source, spacing=self.spacing) if organ_path else None
         with self.reporter.progress(volume.name, total=self.predictor.windows(source), unit="windows") as advance:
             row = self.predictor.predict(source, target, organ=organ, probability_target=probability, advance=advance)
         inputs = [str(p) for p in volume.paths]
