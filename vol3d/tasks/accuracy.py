@@ -25,6 +25,7 @@ from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.evaluate import Evaluation, evaluate
+from vol3d.tasks.models import load_run
 from vol3d.tasks.phantom import phantom
 from vol3d.tasks.predict import predict
 from vol3d.tasks.reporter import Reporter
@@ -122,6 +123,7 @@ def _trained_and_scored(data: Path, run: Path, overrides: Sequence[str], reporte
 def _predicted_and_scored(
     cases: Sequence[Case], run: Path, name: str, reporter: Reporter, overrides: Sequence[str] = (), gated: bool = False
 ) -> Evaluation:
+    schema = load_run(run / "fold_0")[0].plan.data.schema()
     scores: list[tuple[str, Scores]] = []
     for case in cases:
         if case.label is None:
@@ -136,7 +138,7 @@ def _predicted_and_scored(
             reporter=reporter,
         )
         output = Path(result.volumes[0]["output"])
-        scores += evaluate(output, case.label, spacing=case.spacing, reporter=reporter).cases
+        scores += evaluate(output, case.label, labels=schema, spacing=case.spacing, reporter=reporter).cases
     return Evaluation(tuple(scores))
 
 
