@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
+from tiny import TINY_TRAINING, write_tiny_data
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,3 +41,19 @@ def oblique_affine() -> NDArray[np.float64]:
 # The machine's load is not what a property test measures.
 settings.register_profile("vol3d", deadline=None)
 settings.load_profile("vol3d")
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data set, images/ and labels/, each case stored in another orientation."""
+    return write_tiny_data(tmp_path_factory.mktemp("data") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training on the tiny data, fold 0."""
+    from vol3d.commands.main import main_train
+
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main_train([str(tiny_data), *TINY_TRAINING, "--out", str(run), "--json"]) == 0
+    return run

@@ -13,7 +13,7 @@ from vol3d.datasets.plan import FEATURES, normalisations, patch_plan, regions, t
 from vol3d.errors import CheckpointError, UsageError
 from vol3d.inference.inferencer import Inferencer
 from vol3d.inference.symmetry import Axis, mirrored
-from vol3d.network.build import build_network, network_multiple
+from vol3d.network.build import NetworkSettings, build_network, network_multiple
 from vol3d.network.unet import UNetSettings, unet_settings_for
 from vol3d.shapes import Shape3, Spacing
 from vol3d.training.losses import deep_supervision_loss
@@ -61,6 +61,7 @@ def fill(
         UsageError: what the user said does not fit the data or itself.
     """
     data, preprocess, sampling = config.data, config.preprocess, config.sampling
+    _check_data(config, len(channel_names))
     if data.labels == "auto":
         data = replace(data, labels={r.name: r.values for r in regions(found, label_names)})
     if data.channels == "auto":
@@ -78,29 +79,64 @@ def fill(
         network = replace(network, base_features=FEATURES[kind])
     if network.stages == "auto" and network.name in STAGED:
         network = replace(network, stages=_stages(patch, spacing, network.name, int(network.base_features)))
-    try:
-        multiple = network_multiple(network)
-    except ValueError as error:
-        raise UsageError(f"network: {error}") from error
-    rounded = Shape3(*(-(-n // m) * m for n, m in zip(patch, multiple, strict=True)))
-    if sampling.patch != "auto" and rounded != patch:
-        raise UsageError(
-            f"sampling.patch (z, y, x) = {tuple(patch)}: network {network.name} needs multiples of {tuple(multiple)}"
-        )
-    sampling = replace(sampling, patch=rounded, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
+    if sampling.patch == "auto":
+        patch = Shape3(*(-(-n // m) * m for n, m in zip(patch, _multiple(network), strict=True)))
+    sampling = replace(sampling, patch=patch, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
     augmentation, inference = config.augmentation, config.inference
     if augmentation.mirror_axes == "auto":
         axes: tuple[Axis, ...] = ("z", "y", "x")
-        augmentation = replace(augmentation, mirror_axes=tuple(a for a, n in zip(axes, rounded, strict=True) if n > 1))
+        augmentation = replace(augmentation, mirror_axes=tuple(a for a, n in zip(axes, patch, strict=True) if n > 1))
     if augmentation.quarter_turns == "auto":
         augmentation = replace(augmentation, quarter_turns=not anatomical)
     if inference.window == "auto":
-        inference = replace(inference, window=rounded)
+        inference = replace(inference, window=patch)
     if inference.mirror_axes == "auto":
         inference = replace(inference, mirror_axes=augmentation.mirror_axes)
-    return Config(
+    check_edges(network, {"sampling.patch": sampling.patch, "inference.window": inference.window})
+    filled = Config(
         data, preprocess, sampling, augmentation, network, config.loss, config.training, inference, config.postprocess
     )
+    _check_regions(filled)
+    return filled
+
+
+def _check_data(config: Config, channels: int) -> None:
+    for name, given in (
+        ("data.channels", config.data.channels),
+        ("preprocess.normalisation", config.preprocess.normalisation),
+    ):
+        if given != "auto" and len(given) != channels:
+            raise UsageError(f"{name} has {len(given)} entries for images of {channels} channel(s)")
+
+
+def _check_regions(config: Config) -> None:
+    known = config.data.schema().names
+    for name in config.sampling.region_weights:
+        if name not in known:
+            raise UsageError(
+                f"sampling.region_weights: {name!r} is no region of the data, which has {', '.join(known)}"
+            )
+
+
+def check_edges(network: NetworkSettings, edges: dict[str, Shape3 | Literal["auto"]]) -> None:
+    """Refuse patches and windows, each under its setting's name, that the network cannot take.
+
+    Raises:
+        UsageError: an edge is no positive multiple of what the network needs.
+    """
+    multiple = _multiple(network)
+    for name, given in edges.items():
+        if given != "auto" and any(n < 1 or n % m for n, m in zip(given, multiple, strict=True)):
+            raise UsageError(
+                f"{name} (z, y, x) = {tuple(given)}: network {network.name} needs multiples of {tuple(multiple)}"
+            )
+
+
+def _multiple(network: NetworkSettings) -> Shape3:
+    try:
+        return network_multiple(network)
+    except ValueError as error:
+        raise UsageError(f"network: {error}") from error
 
 
 def _stages(patch: Shape3, spacing: Spacing, name: str, base_features: int) -> UNetSettings:

@@ -17,8 +17,8 @@ from vol3d.config.dump import dump
 from vol3d.config.tree import Config, plan_of
 from vol3d.datasets.cases import Case
 from vol3d.datasets.splits import kfold
-from vol3d.errors import CheckpointError, StoppedError
-from vol3d.files.atomic import append_line, write_json, write_text
+from vol3d.errors import CheckpointError, StoppedError, UsageError
+from vol3d.files.atomic import append_line, read_text, write_json, write_text
 from vol3d.files.pictures import write_png
 from vol3d.files.runs import fold_folders, load_checkpoint, read_records, save_checkpoint, truncate_records
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
@@ -65,8 +65,14 @@ class FoldTraining:
     def train(self, fold: str, init: Path | None) -> TrainResult:
         """Train to the end, or raise StoppedError once the state is saved."""
         start = time.monotonic()
-        training, validating = self._prepared(fold)
+        split = self._split(fold)
+        cache = self.folder.parent / "cache"
+        training, validating = (
+            prepare([c for c in self.cases if c.name in names], self.config, cache, self.reporter)
+            for names in split.values()
+        )
         trainer = self._trainer(training, init)
+        self._begin(trainer, split)
         validate = None
         if validating:
             validate = validation_of(validating, self.config, trainer.precision, self.device, self.reporter)
@@ -94,17 +100,25 @@ class FoldTraining:
         values = {} if best is None else {**self.validations.get(best.step, {}), "step": best.step}
         return TrainResult(self.folder, values, time.monotonic() - start)
 
-    def _prepared(self, fold: str) -> tuple[list[PreparedCase], list[PreparedCase]]:
-        """The cases to learn from and those held out, cached; the plan and the split are written."""
-        held_out = set() if fold == "full" else set(kfold(self.cases, folds=self.config.data.folds)[int(fold)])
-        cache = self.folder.parent / "cache"
-        training = prepare([c for c in self.cases if c.name not in held_out], self.config, cache, self.reporter)
-        validating = prepare([c for c in self.cases if c.name in held_out], self.config, cache, self.reporter)
+    def _split(self, fold: str) -> dict[str, list[str]]:
+        """The names of the cases to learn from and of those held out."""
+        held_out = () if fold == "full" else kfold(self.cases, folds=self.config.data.folds)[int(fold)]
+        split = {"training": [c.name for c in self.cases if c.name not in held_out], "validation": list(held_out)}
+        stored = self.folder / "split.json"
+        if stored.is_file() and json.loads(read_text(stored)) != split:
+            raise UsageError(f"the data set has other cases than {self.folder} was begun with: give another --out")
+        return split
+
+    def _begin(self, trainer: Trainer, split: dict[str, list[str]]) -> None:
+        """Write what the training is; not before all of it fits, so that what is refused leaves nothing behind."""
         write_text(self.folder / "plan.yaml", dump(plan_of(self.config)))
         write_text(self.folder / "config.yaml", dump(self.config))
-        names = [c.training.name for c in training]
-        write_json(self.folder / "split.json", {"training": names, "validation": sorted(held_out)})
-        return training, validating
+        write_json(self.folder / "split.json", split)
+        self._write_environment(trainer.precision, trainer.network)
+        log = self.folder / "metrics.jsonl"
+        if log.is_file():  # also of a training that was killed before its first save
+            truncate_records(log, trainer.step)
+        self.validations = {r["step"]: r["metrics"] for r in read_records(log) if r["kind"] == "validation"}
 
     def _trainer(self, cases: Sequence[PreparedCase], init: Path | None) -> Trainer:
         """The trainer with fresh or given weights, or where the stored state left off."""
@@ -112,7 +126,7 @@ class FoldTraining:
         network = network_of(self.config).to(self.device)
         state = self._state()
         if init is not None and state is None:
-            load_weights(network, load_checkpoint(_weights_file(init))["weights"], str(init))
+            load_weights(network, _initial(init), str(init))
         trainer = Trainer(
             network,
             loss_of(self.config, self.device),
@@ -123,7 +137,6 @@ class FoldTraining:
         )
         if state is not None:
             self._restore(trainer, state)
-        self._write_environment(trainer.precision, network)
         return trainer
 
     def _state(self) -> dict[str, Any] | None:
@@ -151,9 +164,6 @@ class FoldTraining:
         except (KeyError, RuntimeError, ValueError) as error:
             raise CheckpointError(f"{self.folder / 'state.pt'} does not fit this run's plan: {error}") from error
         self.best = BestK(self.config.training.keep_best, tuple(Kept(s, v) for s, v in state["best"]))
-        log = self.folder / "metrics.jsonl"
-        truncate_records(log, trainer.step)
-        self.validations = {r["step"]: r["metrics"] for r in read_records(log) if r["kind"] == "validation"}
         self.reporter.note(f"resumed at step {trainer.step}")
 
     def _write_environment(self, precision: Precision, network: torch.nn.Module) -> None:
@@ -185,8 +195,9 @@ class FoldTraining:
         elif event.kind == "epoch":
             values = {k: (v if math.isfinite(v) else None) for k, v in event.values.items()}
             self._log({"kind": "epoch", "step": event.step, **values})
-        finished = trainer.progress >= 1.0
-        if event.kind == "stop" or finished or time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES:
+        due = trainer.progress >= 1.0 or time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES
+        # A validation comes just before its epoch's end: the state is saved once both are told.
+        if event.kind == "stop" or (event.kind == "epoch" and due):
             self._save(trainer)
 
     def _log(self, record: dict[str, Any]) -> None:
@@ -220,8 +231,18 @@ class FoldTraining:
         self.saved_at = time.monotonic()
 
 
-def _weights_file(path: Path) -> Path:
-    return fold_folders(path)[0] / "weights_last.pt" if path.is_dir() else path
+def _initial(init: Path) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint, or the last ones of a run with one fold."""
+    if init.is_dir():
+        folds = fold_folders(init)
+        if len(folds) > 1:
+            raise UsageError(f"--init {init} has {len(folds)} folds: give one of them, such as {folds[0]}")
+        init = folds[0] / "weights_last.pt"
+    content = load_checkpoint(init)
+    if "weights" not in content:
+        raise CheckpointError(f"{init} holds no weights to begin with: give a run or its weights_last.pt")
+    weights: dict[str, torch.Tensor] = content["weights"]
+    return weights
 
 
 def _cpu_name() -> str:

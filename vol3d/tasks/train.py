@@ -12,10 +12,11 @@ from vol3d.datasets.cases import Case
 from vol3d.datasets.fingerprint import fingerprint
 from vol3d.datasets.layouts import Dataset, detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
+from vol3d.datasets.splits import kfold
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text
 from vol3d.files.lock import lock
-from vol3d.tasks.assemble import choose_device, fill
+from vol3d.tasks.assemble import check_edges, choose_device, fill
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.signals import stop_flag
@@ -48,6 +49,8 @@ def train(
     found = detect(dataset)
     reporter.note(found.note)
     cases = [c for c in found.cases if c.label is not None]
+    if not cases:
+        raise InputError(f"{dataset}: no case has a label, so there is nothing to learn from")
     folds = _folds(fold, config, cases)
     started = {name for name in folds if (_folder(out, name) / "config.yaml").is_file()}
     if started and not (resume or dry_run):
@@ -57,30 +60,44 @@ def train(
     if dry_run:
         reporter.note(dump(config))
         return []
+    configs = {n: _stored(_folder(out, n), overrides) if n in started else config for n in folds}
     write_manifest(out / MANIFEST, cases, channel_names=found.channel_names)
     results = []
     for name in folds:
         folder = _folder(out, name)
-        if name in started:
-            stored = read_text(folder / "config.yaml")
-            config = load(Config, text=stored, name=str(folder / "config.yaml"), overrides=overrides)
         with lock(folder), stop_flag() as stop:
-            results.append(FoldTraining(folder, config, cases, chosen, reporter, stop).train(name, init))
+            results.append(FoldTraining(folder, configs[name], cases, chosen, reporter, stop).train(name, init))
     return results
 
 
 def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:
-    count = min(config.data.folds, len({c.group for c in cases}))
-    known = [str(k) for k in range(count)]
-    if fold == "each":
-        return known
-    if fold != "full" and fold not in known:
+    if fold == "full":
+        return [fold]
+    known = [str(k) for k, _ in enumerate(kfold(cases, folds=config.data.folds))]
+    if fold != "each" and fold not in known:
         raise UsageError(f"--fold {fold}: expected {', '.join(known)}, each or full")
-    return [fold]
+    return known if fold == "each" else [fold]
 
 
 def _folder(out: Path, fold: str) -> Path:
     return out / f"fold_{fold}"
+
+
+def _stored(folder: Path, overrides: Sequence[str]) -> Config:
+    """The configuration that a run was begun with, changed where a training may change on its way."""
+    path = folder / "config.yaml"
+    text = read_text(path)
+    begun = load(Config, text=text, name=str(path))
+    # What was left to the plan has its answer by now.
+    told = [o for o in overrides if o.partition("=")[2].strip() != "auto"]
+    config = load(Config, text=text, name=str(path), overrides=told)
+    for section in ("data", "preprocess", "network"):
+        if getattr(begun, section) != getattr(config, section):
+            raise UsageError(
+                f"{folder} was begun with other {section} settings: leave {section}.* as it was, or give another --out"
+            )
+    check_edges(config.network, {"sampling.patch": config.sampling.patch, "inference.window": config.inference.window})
+    return config
 
 
 def _planned(config: Config, found: Dataset, cases: Sequence[Case], device: torch.device, reporter: Reporter) -> Config:

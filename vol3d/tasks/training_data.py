@@ -101,7 +101,8 @@ def batches_of(
     sampler = CubeSampler([c.training for c in cases], sampling, augmenter.cube, sampling.batch, training.random_seed)
 
     def make(step: int) -> PatchBatch:
-        batch = sampler.sample(step, progress())
+        # Batches are made ahead: what is done by then is the step's, unless time is what counts.
+        batch = sampler.sample(step, max(step / training.steps, progress()))
         generator = Generator().manual_seed(
             int(np.random.SeedSequence([training.random_seed, step]).generate_state(1)[0])
         )
