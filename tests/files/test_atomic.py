@@ -106,7 +106,7 @@ def test_what_cannot_be_read_or_written_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         read_text(tmp_path / "missing.txt")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a UTF-8 text"):
+    with pytest.raises(InputError, match="not a text file in utf-8"):
         read_text(tmp_path / "binary")
     with pytest.raises(UsageError, match="File exists"):
         write_text(tmp_path / "binary" / "a.txt", "text")

@@ -114,17 +114,17 @@ def append_line(path: Path, text: str) -> None:
         stream.write(text + "\n")
 
 
-def read_text(path: Path) -> str:
-    """The content of a UTF-8 text file.
+def read_text(path: Path, *, encoding: str = "utf-8") -> str:
+    """The content of a text file.
 
     Raises:
         UsageError: it is missing or cannot be read.
         InputError: it is not text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a UTF-8 text file") from error
+        raise InputError(f"{path} is not a text file in {encoding}") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 

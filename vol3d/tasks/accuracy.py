@@ -67,7 +67,7 @@ def _with_spacing(data: Path, table: Path) -> Path:
     for case in found.cases:
         metadata = data / "metadata" / f"{case.name}_metadata.xml.txt"
         if metadata.is_file():
-            microns = dict(re.findall(r'PhysicalSize([XYZ])="([0-9.]+)"', read_text(metadata)))
+            microns = dict(re.findall(r'PhysicalSize([XYZ])="([0-9.]+)"', read_text(metadata, encoding="latin-1")))
             sizes[case.name] = Spacing(*(float(microns[axis]) / 1000 for axis in "ZYX"))
     if not sizes:
         raise UsageError(f"no voxel sizes in {data / 'metadata'}")
