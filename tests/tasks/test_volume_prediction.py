@@ -10,8 +10,18 @@ from vol3d.tasks.models import Model
 from vol3d.tasks.volume_prediction import Predictor
 
 
+FILLED = (
+    "data.labels={one: [1]}",
+    "data.channels=[image]",
+    "preprocess.spacing=stored",
+    "preprocess.normalisation=[{}]",
+    "inference.window={z: 8, y: 8, x: 8}",
+    "inference.mirror_axes=[]",
+)
+
+
 def names_of_steps(steps: str, *, organ_given: bool) -> list[str]:
-    plan = plan_of(load(Config, text=None, name="test", overrides=[f"postprocess.steps={steps}"]))
+    plan = plan_of(load(Config, text=None, name="test", overrides=[*FILLED, f"postprocess.steps={steps}"]))
     model = Model(Path("run"), plan, nn.Identity(), "")
     return [step.name for step in Predictor([model], "float32", torch.device("cpu")).steps(organ_given)]
 

@@ -76,6 +76,10 @@ class Plan:
             raise ValueError(
                 f"this plan has format {self.format} (made by {self.made_by}); vol3d {__version__} reads {PLAN_FORMAT}"
             )
+        for section in (self.data, self.preprocess, self.inference):
+            for one in fields(section):
+                if getattr(section, one.name) == "auto":
+                    raise ValueError(f"{one.name}: a plan says what it is, expected a value, got 'auto'")
 
 
 def plan_of(config: Config) -> Plan:

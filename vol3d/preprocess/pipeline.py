@@ -6,7 +6,7 @@ from typing import Literal
 from vol3d.preprocess.intensity import Normalisation, NormalisedView, constants
 from vol3d.preprocess.orient import Turn, TurnedView, ras_turn, stored_turn
 from vol3d.preprocess.resample import at_spacing
-from vol3d.shapes import Spacing
+from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import VolumeSource
 
 
@@ -36,6 +36,11 @@ class PreprocessSettings:
 def turn_of(source: VolumeSource, settings: PreprocessSettings) -> Turn:
     """How the source is turned."""
     return ras_turn(source) if settings.orientation == "ras" else stored_turn(source)
+
+
+def network_shape(source: VolumeSource, settings: PreprocessSettings) -> Shape3:
+    """The shape in which the network sees the source; reads nothing."""
+    return at_spacing(TurnedView(source, turn_of(source, settings)), settings.target, "cubic").shape
 
 
 def image_view(source: VolumeSource, settings: PreprocessSettings) -> VolumeSource:

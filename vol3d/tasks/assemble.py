@@ -15,6 +15,7 @@ from vol3d.inference.inferencer import Inferencer
 from vol3d.inference.symmetry import Axis, mirrored
 from vol3d.network.build import NetworkSettings, build_network, network_multiple
 from vol3d.network.unet import UNetSettings, unet_settings_for
+from vol3d.postprocess.steps import ALL, steps_from
 from vol3d.shapes import Shape3, Spacing
 from vol3d.training.losses import deep_supervision_loss
 from vol3d.training.schedule import Precision
@@ -96,7 +97,9 @@ def fill(
     filled = Config(
         data, preprocess, sampling, augmentation, network, config.loss, config.training, inference, config.postprocess
     )
-    _check_regions(filled)
+    for name in sampling.region_weights:
+        _check_region("sampling.region_weights", name, filled)
+    check_step_regions(filled)
     return filled
 
 
@@ -109,13 +112,21 @@ def _check_data(config: Config, channels: int) -> None:
             raise UsageError(f"{name} has {len(given)} entries for images of {channels} channel(s)")
 
 
-def _check_regions(config: Config) -> None:
-    known = config.data.schema().names
-    for name in config.sampling.region_weights:
-        if name not in known:
-            raise UsageError(
-                f"sampling.region_weights: {name!r} is no region of the data, which has {', '.join(known)}"
-            )
+def check_step_regions(plan: Plan | Config) -> None:
+    """Refuse steps that act on a region which the data do not have.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for step in steps_from(list(plan.postprocess.steps)):
+        if step.region != ALL:
+            _check_region(f"postprocess.steps: {step.name}", step.region, plan)
+
+
+def _check_region(setting: str, name: str, plan: Plan | Config) -> None:
+    known = plan.data.schema().names
+    if name not in known:
+        raise UsageError(f"{setting}: {name!r} is no region, expected {' or '.join(known)}")
 
 
 def check_edges(network: NetworkSettings, edges: dict[str, Shape3 | Literal["auto"]]) -> None:

@@ -10,11 +10,11 @@ from torch import nn
 
 from vol3d.config.load import load
 from vol3d.config.tree import Plan
-from vol3d.errors import CheckpointError, UsageError
+from vol3d.errors import CheckpointError, InputError, UsageError
 from vol3d.files.atomic import read_text
 from vol3d.files.runs import checkpoint_sha256, fold_folders, load_checkpoint
 from vol3d.inference.inferencer import Inferencer
-from vol3d.tasks.assemble import inferencer_of, load_weights, network_of
+from vol3d.tasks.assemble import check_edges, check_step_regions, inferencer_of, load_weights, network_of
 from vol3d.training.schedule import Precision
 
 Weights = Literal["last", "best"]
@@ -54,22 +54,24 @@ def load_run(run: Path, *, weights: Weights = "last", overrides: Sequence[str] =
 
 def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Model:
     path = folder / "plan.yaml"
-    text = read_text(path)
+    checkpoint_path = folder / f"weights_{weights}.pt"
     try:
+        text = read_text(path)
         trained = load(Plan, text=text, name=str(path))
-        checkpoint = load_checkpoint(folder / f"weights_{weights}.pt")
         network = network_of(trained)
-    except (UsageError, ValueError) as error:
+    except (UsageError, InputError, ValueError) as error:
         raise CheckpointError(f"{error}; the run cannot be used as it is") from error
     plan = load(Plan, text=text, name=str(path), overrides=overrides)
+    check_edges(plan.network, {"inference.window": plan.inference.window})
+    check_step_regions(plan)
     forbidden = set(plan.inference.mirror_axes) - set(trained.inference.mirror_axes)
     if forbidden:
         raise UsageError(
             f"inference.mirror_axes: {', '.join(sorted(forbidden))} is no symmetry that {folder} was trained with; "
             f"allowed are {', '.join(trained.inference.mirror_axes) or 'none'}"
         )
-    load_weights(network, checkpoint["weights"], str(folder / f"weights_{weights}.pt"))
-    return Model(folder, plan, network.eval(), checkpoint_sha256(folder / f"weights_{weights}.pt"))
+    load_weights(network, load_checkpoint(checkpoint_path).get("weights", {}), str(checkpoint_path))
+    return Model(folder, plan, network.eval(), checkpoint_sha256(checkpoint_path))
 
 
 def check_ensemble(models: Sequence[Model]) -> None:

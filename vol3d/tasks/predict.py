@@ -1,7 +1,7 @@
 """Predict a batch of volumes with trained runs: each output whole or not at all, finished ones not redone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,15 +72,17 @@ def predict(
     channels = opened[0].plan.data.channels
     found = find_volumes(volume_dir, channel_suffix=len(channels) > 1)
     batch = _Batch(predictor, out, organ_mask, spacing, format, save_probability, overwrite, list(overrides), reporter)
-    targets = batch.targets(found)
+    jobs = batch.jobs(found)
     reporter.note(f"{volume_dir}: {len(found)} volume{'s' if len(found) > 1 else ''}, {len(opened)} model(s), {chosen}")
     if dry_run:
-        for volume, target in zip(found, targets, strict=True):
-            source = batch.source_of(volume)
-            reporter.note(f"{volume.name} {tuple(source.shape)}: {predictor.windows(source)} windows -> {target}")
+        for job in jobs:
+            source = batch.source_of(job.volume)
+            reporter.note(
+                f"{job.volume.name} {tuple(source.shape)}: {predictor.windows(source)} windows -> {job.target}"
+            )
         return PredictResult([], {})
     with lock(out), stop_flag() as stop:
-        return batch.run(found, targets, stop)
+        return batch.run(jobs, stop)
 
 
 def _precision(precision: Precision | Literal["auto"], device: torch.device) -> Precision:
@@ -90,6 +92,16 @@ def _precision(precision: Precision | Literal["auto"], device: torch.device) -> 
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One volume: where its mask comes to lie, and what it is made from, as JSON gives it back."""
+
+    volume: FoundVolume
+    target: Path
+    organ_mask: Path | None
+    made_from: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -104,19 +116,38 @@ class _Batch:
     overrides: list[str]
     reporter: Reporter
 
-    def targets(self, found: Sequence[FoundVolume]) -> list[Path]:
-        """The output path of each volume.
+    def jobs(self, found: Sequence[FoundVolume]) -> list[_Job]:
+        """What there is to do.
 
         Raises:
-            UsageError: two are the same, or one would overwrite its input.
+            UsageError: two outputs are the same, or one would overwrite an input.
+            InputError: volumes have no organ mask where masks are given.
         """
         targets = [self.out / (v.name + _ending(v.paths[0], self.format)) for v in found]
-        for volume, target in zip(found, targets, strict=True):
+        inputs = {p.resolve() for v in found for p in v.paths}
+        for target in targets:
             if targets.count(target) > 1:
                 raise UsageError(f"several volumes would be written to {target}: rename one of them")
-            if any(target.resolve() == p.resolve() for p in volume.paths):
+            if target.resolve() in inputs:
                 raise UsageError(f"{target} is an input: give another --out")
-        return targets
+        masks = self._organ_masks(found)
+        return [
+            _Job(volume, target, masks.get(volume.name), self._made_from(volume, masks.get(volume.name)))
+            for volume, target in zip(found, targets, strict=True)
+        ]
+
+    def _made_from(self, volume: FoundVolume, organ_mask: Path | None) -> dict[str, Any]:
+        made_from = {
+            "input": stat_identity(volume.paths),
+            "organ_mask": stat_identity([organ_mask]) if organ_mask else None,
+            "models": [m.sha256 for m in self.predictor.models],
+            "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in self.predictor.models],
+            "precision": self.predictor.precision,
+            "spacing": self.spacing,
+            "vol3d": __version__,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(made_from))
+        return plain
 
     def source_of(self, volume: FoundVolume) -> VolumeSource:
         """The volume's channels as one source.
@@ -134,51 +165,45 @@ class _Batch:
             )
         return source
 
-    def run(self, found: Sequence[FoundVolume], targets: Sequence[Path], stop: StopFlag) -> PredictResult:
-        """All volumes, one after the other."""
+    def run(self, jobs: Sequence[_Job], stop: StopFlag) -> PredictResult:
+        """All volumes, one after the other. A stop ends the one at hand, too: half a volume is no result."""
+        done = [self._done(job) for job in jobs]
         rows: list[dict[str, Any]] = []
         failed: dict[str, str] = {}
-        for volume, target in zip(found, targets, strict=True):
+
+        def check_stop() -> None:
             if stop():
-                raise StoppedError(
-                    f"stopped; {len(rows)} of {len(found)} volumes are done, the same command does the rest",
-                    signal=stop.signal,
-                )
+                told = f"stopped; {len(rows)} of {len(jobs)} volumes are done, the same command does the rest"
+                raise StoppedError(told, signal=stop.signal)
+
+        for job, row in zip(jobs, done, strict=True):
+            check_stop()
             try:
-                rows.append(self._one(volume, target))
-            except (InputError, ResourceError) as error:
-                if len(found) == 1:
+                rows.append(row or self._one(job, check_stop))
+            except (UsageError, InputError, ResourceError) as error:
+                if len(jobs) == 1:
                     raise
-                failed[volume.name] = str(error)
+                failed[job.volume.name] = str(error)
                 self.reporter.warn(str(error))
         return PredictResult(rows, failed)
 
-    def _one(self, volume: FoundVolume, target: Path) -> dict[str, Any]:
-        organ_path = self._organ_path(volume)
-        made_from = {
-            "input": stat_identity(volume.paths),
-            "organ_mask": stat_identity([organ_path]) if organ_path else None,
-            "models": [m.sha256 for m in self.predictor.models],
-            "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in self.predictor.models],
-            "precision": self.predictor.precision,
-            "spacing": self.spacing,
-            "vol3d": __version__,
-        }
-        record_path = self.out / "records" / f"{volume.name}.json"
-        probability = self.out / "probabilities" / f"{volume.name}.zarr" if self.save_probability else None
-        done = self._done(target, record_path, made_from, probability)
-        if done is not None:
-            self.reporter.note(f"{target} is done already")
-            return done
+    def _one(self, job: _Job, check_stop: Callable[[], None]) -> dict[str, Any]:
+        volume, target = job.volume, job.target
         source = self.source_of(volume)
-        organ = open_label(organ_path, image=source, spacing=self.spacing) if organ_path else None
-        with self.reporter.progress(volume.name, total=self.predictor.windows(source), unit="windows") as advance:
+        organ = open_label(job.organ_mask, image=source, spacing=self.spacing) if job.organ_mask else None
+        probability = self._probability(job) if self.save_probability else None
+        with self.reporter.progress(volume.name, total=self.predictor.windows(source), unit="windows") as show:
+
+            def advance(windows: int) -> None:
+                show(windows)
+                check_stop()
+
             row = self.predictor.predict(source, target, organ=organ, probability_target=probability, advance=advance)
         inputs = [str(p) for p in volume.paths]
         row = {"input": inputs[0] if len(inputs) == 1 else inputs, "output": str(target), **row}
         if probability is not None:
             row["probability"] = str(probability)
-        write_json(record_path, {"made_from": made_from, "sha256": content_sha256(target), "row": row})
+        write_json(self._record(job), {"made_from": job.made_from, "sha256": content_sha256(target), "row": row})
         for step in row["postprocess"]:
             note = f" ({step['note']})" if step["note"] else ""
             self.reporter.note(
@@ -186,45 +211,57 @@ class _Batch:
             )
         return row
 
-    def _organ_path(self, volume: FoundVolume) -> Path | None:
+    def _organ_masks(self, found: Sequence[FoundVolume]) -> dict[str, Path]:
+        """Each volume's organ mask; empty where none are given."""
         if self.organ_mask is None:
-            return None
+            return {}
         masks = {m.name: m.paths[0] for m in find_volumes(self.organ_mask, channel_suffix=False)}
-        if volume.name in masks:
-            return masks[volume.name]
-        if len(masks) == 1 and self.organ_mask.resolve() == next(iter(masks.values())).resolve():
-            return self.organ_mask  # one volume, one mask: their names need not agree
-        raise InputError(
-            f"no organ mask named {volume.name} in {self.organ_mask}, which has {', '.join(sorted(masks))}"
-        )
+        if len(found) == len(masks) == 1 and self.organ_mask.resolve() == next(iter(masks.values())).resolve():
+            return {found[0].name: self.organ_mask}  # one volume, one mask: their names need not agree
+        missing = [v.name for v in found if v.name not in masks]
+        if missing:
+            raise InputError(
+                f"no organ mask named {', '.join(missing)} in {self.organ_mask}, which has {', '.join(sorted(masks))}"
+            )
+        return masks
 
-    def _done(
-        self, target: Path, record_path: Path, made_from: dict[str, Any], probability: Path | None
-    ) -> dict[str, Any] | None:
+    def _record(self, job: _Job) -> Path:
+        return self.out / "records" / f"{job.volume.name}.json"
+
+    def _probability(self, job: _Job) -> Path:
+        return self.out / "probabilities" / f"{job.volume.name}.zarr"
+
+    def _done(self, job: _Job) -> dict[str, Any] | None:
         """The row of an earlier prediction whose output is still what it wrote.
 
         Raises:
-            UsageError: the output is there but was made otherwise, and overwrite was not asked for.
+            UsageError: the output is there but was made otherwise, or changed since, and overwrite was
+                not asked for.
         """
-        if self.overwrite or not target.exists():
+        if self.overwrite or not job.target.exists():
             return None
-        record = json.loads(read_text(record_path)) if record_path.is_file() else None
-        if record and record["made_from"] == _plain(made_from) and record["sha256"] == content_sha256(target):
-            if probability is None or probability.is_dir():
-                row: dict[str, Any] = record["row"]
-                return row
+        record = _read_record(self._record(job))
+        if record.get("made_from") != job.made_from:
+            raise UsageError(
+                f"{job.target} exists but was not made from this input with these models and settings: "
+                "give --overwrite or another --out"
+            )
+        if record["sha256"] != content_sha256(job.target):
+            raise UsageError(f"{job.target} was changed after it was predicted: give --overwrite or another --out")
+        if self.save_probability and not self._probability(job).is_dir():
             return None
-        raise UsageError(
-            f"{target} exists but was not made from this input with these models and settings: "
-            "give --overwrite or another --out"
-        )
+        self.reporter.note(f"{job.target} is done already")
+        row: dict[str, Any] = record["row"]
+        return row
 
 
-def _plain(value: Any) -> Any:
-    """As JSON gives it back: tuples are lists."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+def _read_record(path: Path) -> dict[str, Any]:
+    """What a prediction noted beside its output; empty where there is nothing, or something else."""
+    try:
+        record = json.loads(read_text(path)) if path.is_file() else {}
+    except (InputError, json.JSONDecodeError):
+        return {}
+    return record if isinstance(record, dict) and {"made_from", "sha256", "row"} <= record.keys() else {}
 
 
 def _ending(path: Path, format: Format) -> str:  # noqa: A002

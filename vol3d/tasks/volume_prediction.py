@@ -23,7 +23,7 @@ from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Needs, Scene, Step
 from vol3d.postprocess.steps import StepReport, apply_steps, needs, steps_from
 from vol3d.postprocess.threshold import decide
-from vol3d.preprocess.pipeline import image_view, turn_of
+from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
 from vol3d.preprocess.resample import resize_slabs
 from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
@@ -69,7 +69,7 @@ class Predictor:
         """How many windows all models will look at."""
         total = 0
         for model in self.models:
-            shape = turn_of(source, model.plan.preprocess).shape
+            shape = network_shape(source, model.plan.preprocess)
             total += model.inferencer(precision=self.precision, device=self.device).grid(shape).count
         return total
 
