@@ -9,7 +9,6 @@ from vol3d.config.tree import Config, plan_of
 from vol3d.tasks.models import Model
 from vol3d.tasks.volume_prediction import Predictor
 
-
 FILLED = (
     "data.labels={one: [1]}",
     "data.channels=[image]",
