@@ -29,10 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Predict."""
+    from vol3d.errors import UsageError
     from vol3d.shapes import Spacing
     from vol3d.tasks.predict import predict
 
     spacing = Spacing(*arguments.spacing) if arguments.spacing else None
+    if spacing and not all(0 < step < float("inf") for step in spacing):
+        raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
     result = predict(
         arguments.volume_dir,
         models=arguments.model,
