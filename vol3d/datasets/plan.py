@@ -34,16 +34,16 @@ def normalisations(found: Fingerprint) -> tuple[Normalisation, ...]:
     channels = []
     for channel in range(len(found.cases[0].minimum)):
         minima = np.array([c.minimum[channel] for c in found.cases])
-        if np.median(minima) <= CT_AIR:
-            values = np.concatenate([c.foreground[channel] for c in found.cases]).astype(np.float64)
-            low, high = np.percentile(values, [0.5, 99.5])
+        values = np.concatenate([c.foreground[channel] for c in found.cases]).astype(np.float64)
+        low, high = np.percentile(values, [0.5, 99.5])
+        if np.median(minima) <= CT_AIR and low < high:  # one grey value alone makes no window
             channels.append(
                 Normalisation(
                     "fixed",
                     low=float(low),
                     high=float(high),
                     mean=float(values.mean()),
-                    std=float(values.std()) or 1.0,
+                    std=float(values.std()),
                 )
             )
         elif all(c.dtype in ("uint8", "uint16") for c in found.cases):

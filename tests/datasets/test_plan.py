@@ -1,0 +1,147 @@
+"""What follows from the data when the user says nothing: each rule by its reason."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, case_facts, fingerprint
+from vol3d.datasets.plan import VOXELS, normalisations, patch_plan, regions, target_spacing
+from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.source import ArraySource
+
+
+def facts(**changed: Any) -> CaseFacts:
+    ours: dict[str, Any] = {
+        "name": "case",
+        "shape": Shape3(20, 31, 17),
+        "spacing": Spacing(0.8, 1.0, 3.0),
+        "dtype": "int16",
+        "minimum": (0.0,),
+        "label_voxels": {0: 900, 1: 100},
+        "foreground": np.arange(100, dtype=np.float32)[None],
+    }
+    return CaseFacts(**{**ours, **changed})
+
+
+def of(*cases: CaseFacts) -> Fingerprint:
+    return Fingerprint(cases)
+
+
+# Spacing.
+
+
+def test_the_target_is_the_median_spacing() -> None:
+    found = of(*(facts(spacing=Spacing(z, 1.0, 1.5)) for z in (0.7, 0.8, 2.0)))
+    assert target_spacing(found) == (0.8, 1.0, 1.5)
+
+
+def test_the_coarse_axis_of_anisotropic_data_is_its_tenth_percentile() -> None:
+    found = of(*(facts(spacing=Spacing(z, 1.0, 1.0)) for z in np.linspace(2.0, 12.0, 11)))
+    assert target_spacing(found) == pytest.approx((3.0, 1.0, 1.0))
+    finer = of(*(facts(spacing=Spacing(z, 1.0, 1.0)) for z in (0.2, 5.0, 5.0)))
+    assert target_spacing(finer).z >= 1.0  # never finer than the other axes
+
+
+# Grey values.
+
+
+def test_grey_values_are_normalised_by_what_they_are() -> None:
+    air = of(facts(minimum=(-1000.0,)), facts(minimum=(-1024.0,)), facts(minimum=(0.0,)))
+    (ct,) = normalisations(air)
+    assert ct.scheme == "fixed"
+    assert (ct.low, ct.high) == pytest.approx(np.percentile(np.tile(np.arange(100), 3), [0.5, 99.5]))
+    assert ct.mean == pytest.approx(49.5)
+    assert normalisations(of(facts(dtype="uint16"), facts(dtype="uint8")))[0].scheme == "percentile"
+    assert normalisations(of(facts(dtype="uint16"), facts(dtype="float32")))[0].scheme == "z_score"
+    two = facts(minimum=(-1000.0, 0.0), foreground=np.arange(200, dtype=np.float32).reshape(2, 100))
+    assert [n.scheme for n in normalisations(of(two))] == ["fixed", "z_score"]
+
+
+def test_a_foreground_of_one_grey_value_makes_no_window() -> None:
+    (ct,) = normalisations(of(facts(minimum=(-1000.0,), foreground=np.full((1, 9), 7, np.float32))))
+    assert ct.scheme == "z_score"
+
+
+# Regions.
+
+
+def test_regions_are_the_values_or_the_data_sets_names() -> None:
+    both = facts(label_voxels={0: 9, 1: 5, 2: 5})
+    assert [(r.name, r.values) for r in regions(of(both), None)] == [("label_1", (1,)), ("label_2", (2,))]
+    named = regions(of(both), {"liver": (1,), "tumour": (2,)})
+    assert [(r.name, r.values) for r in named] == [("liver", (1,)), ("tumour", (2,))]
+
+
+def test_values_that_never_meet_are_one_foreground() -> None:
+    found = of(facts(label_voxels={0: 9, 255: 3}), facts(label_voxels={0: 9, 254: 3}), facts(label_voxels={0: 9}))
+    (region,) = regions(found, None)
+    assert set(region.values) == {254, 255}
+
+
+# Patch.
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 500)] * 3),
+    spacing=st.tuples(*[st.floats(0.1, 5.0)] * 3),
+    device=st.sampled_from(["cpu", "cuda"]),
+)
+def test_a_patch_keeps_to_the_budget_and_the_case(
+    shape: tuple[int, int, int], spacing: tuple[float, float, float], device: Any
+) -> None:
+    planned = patch_plan(of(facts(shape=Shape3(*shape), spacing=Spacing(*spacing))), Spacing(*spacing), device)
+    for edge, length in zip(planned.patch, shape, strict=True):
+        assert 1 <= edge < 8 or edge % 8 == 0
+        assert edge < length + 8
+    assert math.prod(planned.patch) <= 2.5 * VOXELS[device]
+    assert planned.batch >= 2
+
+
+def test_a_patch_is_a_cube_in_millimetres() -> None:
+    large = facts(shape=Shape3(500, 500, 500), spacing=Spacing(3.0, 1.0, 1.0))
+    patch = patch_plan(of(large), large.spacing, "cpu").patch
+    lengths = [n * s for n, s in zip(patch, large.spacing, strict=True)]
+    assert max(lengths) / min(lengths) < 1.3
+
+
+def test_a_thin_case_leaves_its_voxels_to_the_other_axes() -> None:
+    thin = facts(shape=Shape3(9, 500, 500), spacing=Spacing(1.0, 1.0, 1.0))
+    patch = patch_plan(of(thin), thin.spacing, "cpu").patch
+    assert patch.z == 16
+    assert patch.y == patch.x >= 80
+
+
+# The fingerprint.
+
+
+def test_a_case_is_measured_in_ras_order() -> None:
+    affine = np.eye(4)[:, [1, 0, 2, 3]] * [2.0, -1.0, 0.5, 1.0]  # stored z runs along y, stored y along -x
+    image = np.arange(2 * 4 * 5 * 6, dtype=np.float32).reshape(2, 4, 5, 6) - 30
+    labels = np.zeros((1, 4, 5, 6), dtype=np.uint8)
+    labels[0, 1, 2, 3] = 7
+    found = case_facts("a", ArraySource(image, affine), ArraySource(labels, affine))
+    assert found.shape == (6, 4, 5)
+    assert tuple(found.spacing) == (0.5, 2.0, 1.0)
+    assert found.label_voxels == {0: 119, 7: 1}
+    assert found.minimum == (-30.0, 90.0)
+    np.testing.assert_array_equal(found.foreground, image[:, 1, 2, 3][:, None])
+
+
+def test_a_whole_case_of_foreground_stays_small() -> None:
+    labels = np.ones((1, 64, 40, 40), dtype=np.uint8)
+    image = np.random.default_rng(1).standard_normal(labels.shape).astype(np.float32)
+    found = case_facts("a", ArraySource(image, np.eye(4)), ArraySource(labels, np.eye(4)))
+    assert 1000 < found.foreground.shape[1] < 10_000
+    assert found.foreground.mean() == pytest.approx(image.mean(), abs=0.1)
+
+
+def test_cases_without_labels_are_no_data() -> None:
+    with pytest.raises(ValueError, match="all labels of the 2 cases are empty"):
+        fingerprint([facts(label_voxels={0: 5}), facts(label_voxels={0: 5})])
+    with pytest.raises(ValueError, match="got none"):
+        fingerprint([])
+    assert fingerprint([facts(label_voxels={0: 5, 3: 1, 1: 1})]).label_values == (1, 3)
