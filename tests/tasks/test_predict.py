@@ -519,3 +519,20 @@ def test_the_windows_told_ahead_are_those_that_run(volume: Path, resampled_run: 
     ahead = Predictor(load_run(resampled_run), "float32", torch.device("cpu")).windows(open_volume(volume))
     assert ahead == row["windows_run"]
     assert row["shape"] == list(open_volume(volume).shape)
+
+
+def test_a_volume_that_says_no_spacing_has_the_models(tiny_run: Path, tmp_path: Path) -> None:
+    warned: list[str] = []
+
+    class Listening(Silent):
+        def warn(self, sentence: str) -> None:
+            warned.append(sentence)
+
+    np.save(tmp_path / "case.npy", tiny_case(CASE)[0])
+    for name, spacing in (("assumed", None), ("told", Spacing(0.8, 1.0, 3.0))):
+        predict(tmp_path / "case.npy", models=[tiny_run], out=tmp_path / name, spacing=spacing, reporter=Listening())
+        assert any("says no spacing and is taken to have the model's" in w for w in warned)
+        assert len(warned) == 1
+    assumed, told = (np.load(tmp_path / name / "case.npy") for name in ("assumed", "told"))
+    np.testing.assert_array_equal(assumed, told)
+    assert told.any()

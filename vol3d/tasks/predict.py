@@ -150,13 +150,20 @@ class _Batch:
         return plain
 
     def source_of(self, volume: FoundVolume) -> VolumeSource:
-        """The volume's channels as one source.
+        """The volume's channels as one source; files that say no spacing are taken to have the model's.
 
         Raises:
             InputError: they are not as many as the model's.
         """
-        channels = self.predictor.models[0].plan.data.channels
+        plan = self.predictor.models[0].plan
+        channels, target = plan.data.channels, plan.preprocess.target
         source = open_image(volume.paths, spacing=self.spacing)
+        if target and not getattr(source, "says_spacing", True):
+            self.reporter.warn(
+                f"{volume.name} says no spacing and is taken to have the model's, {tuple(target)} mm along z, y, x; "
+                "--spacing gives another"
+            )
+            source = open_image(volume.paths, spacing=target)
         for oddity in oddities(source):
             self.reporter.warn(oddity)
         if source.channels != len(channels):
