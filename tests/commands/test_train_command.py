@@ -105,6 +105,10 @@ def test_a_wrong_setting_is_refused_with_its_line(
         ("data.channels=[a, b]", "data.channels has 2 entries"),
         ("preprocess.normalisation=[{scheme: z_score}, {scheme: z_score}]", "normalisation has 2 entries"),
         ("sampling.region_weights={tube: 2}", "'tube'"),
+        ("training.batches_ahead=-1", "batches_ahead must not be negative"),
+        ("training.random_seed=-1", "random_seed must not be negative"),
+        ("inference.window={z: 8, y: 16, x: 15}", "inference.window (z, y, x) = (8, 16, 15)"),
+        ("postprocess.steps=[{largest: {count: 1, region: liver}}]", "'liver' is no region"),
     ],
 )
 def test_a_wrong_override_is_refused(
@@ -112,6 +116,15 @@ def test_a_wrong_override_is_refused(
 ) -> None:
     assert main_train([str(tiny_data), *TINY_TRAINING, "--out", str(tmp_path / "run"), override]) == 2
     assert sentence in told(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_option_that_the_network_does_not_take_is_refused(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = ["network.name=segresnet", "network.options={init_filter: 8}"]
+    assert main_train([str(tiny_data), *TINY_TRAINING, *wrong, "--out", str(tmp_path / "run")]) == 2
+    assert "did you mean 'init_filters'?" in told(capsys)
     assert not (tmp_path / "run").exists()
 
 

@@ -100,6 +100,7 @@ def fill(
     for name in sampling.region_weights:
         _check_region("sampling.region_weights", name, filled)
     check_step_regions(filled)
+    network_of(filled)  # so that options it does not take are told now
     return filled
 
 
@@ -159,9 +160,16 @@ def _stages(patch: Shape3, spacing: Spacing, name: str, base_features: int) -> U
 
 
 def network_of(plan: Plan | Config) -> nn.Module:
-    """The plan's network with fresh weights."""
+    """The plan's network with fresh weights.
+
+    Raises:
+        UsageError: it cannot be built with its options.
+    """
     assert plan.data.channels != "auto"
-    return build_network(plan.network, len(plan.data.channels), plan.data.schema().channels)
+    try:
+        return build_network(plan.network, len(plan.data.channels), plan.data.schema().channels)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"network: {error}") from error
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:

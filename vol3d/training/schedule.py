@@ -49,6 +49,9 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ValueError(f"max_minutes must be positive, got {self.max_minutes}")
+        for name in ("weight_decay", "validation_share", "batches_ahead", "random_seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.ema < 1 or not 0 <= self.warm_up < 1:
             raise ValueError(f"ema and warm_up must be in [0, 1), got {self.ema} and {self.warm_up}")
 
