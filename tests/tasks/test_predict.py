@@ -536,3 +536,14 @@ def test_a_volume_that_says_no_spacing_has_the_models(tiny_run: Path, tmp_path: 
     assumed, told = (np.load(tmp_path / name / "case.npy") for name in ("assumed", "told"))
     np.testing.assert_array_equal(assumed, told)
     assert told.any()
+
+
+def test_a_spacing_in_another_unit_is_refused_and_can_be_given(volume: Path, tiny_run: Path, tmp_path: Path) -> None:
+    expected = run_on(volume, tiny_run, tmp_path / "right")
+    microns = tmp_path / "microns.nii.gz"
+    image = nibabel.load(volume)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine * [[1000], [1000], [1000], [1]]), microns)
+    with pytest.raises(InputError, match=r"\(800, 1000, 3000\) mm, the model's \(0.8, 1, 3\) mm"):
+        predict(microns, models=[tiny_run], out=tmp_path / "wrong")
+    given = run_on(microns, tiny_run, tmp_path / "given", spacing=Spacing(0.8, 1.0, 3.0))
+    np.testing.assert_array_equal(given, expected)

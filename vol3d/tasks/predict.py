@@ -15,6 +15,8 @@ from vol3d.files.identity import content_sha256, stat_identity
 from vol3d.files.lock import lock
 from vol3d.files.names import suffix_of
 from vol3d.files.volumes import FoundVolume, find_volumes
+from vol3d.geometry.affine import spacing_of
+from vol3d.preprocess.pipeline import network_shape
 from vol3d.shapes import Spacing
 from vol3d.tasks.assemble import choose_device
 from vol3d.tasks.models import Weights, check_ensemble, load_run
@@ -25,6 +27,7 @@ from vol3d.training.schedule import Precision
 from vol3d.version import __version__
 from vol3d.volume.source import VolumeSource
 
+MAX_ENLARGEMENT = 1000  # times as many voxels on the network's grid
 Format = Literal["auto", "nii.gz", "nii", "tif", "npy"]
 
 
@@ -153,7 +156,7 @@ class _Batch:
         """The volume's channels as one source; files that say no spacing are taken to have the model's.
 
         Raises:
-            InputError: they are not as many as the model's.
+            InputError: they are not as many as the model's, or the spacing cannot be meant.
         """
         plan = self.predictor.models[0].plan
         channels, target = plan.data.channels, plan.preprocess.target
@@ -169,6 +172,11 @@ class _Batch:
         if source.channels != len(channels):
             raise InputError(
                 f"{volume.paths[0]}: expected {len(channels)} channel(s) ({', '.join(channels)}), got {source.channels}"
+            )
+        if target and network_shape(source, plan.preprocess).voxels > MAX_ENLARGEMENT * source.shape.voxels:
+            raise InputError(
+                f"{volume.paths[0]}: its spacing is {_told(spacing_of(source.affine))} mm, "
+                f"the model's {_told(target)} mm (z, y, x); is it in another unit? Give the right one with --spacing"
             )
         return source
 
@@ -269,6 +277,10 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (InputError, json.JSONDecodeError):
         return {}
     return record if isinstance(record, dict) and {"made_from", "sha256", "row"} <= record.keys() else {}
+
+
+def _told(spacing: Spacing) -> str:
+    return "(" + ", ".join(f"{step:.4g}" for step in spacing) + ")"
 
 
 def _ending(path: Path, format: Format) -> str:  # noqa: A002
