@@ -1,6 +1,7 @@
 """Cubes are drawn as asked, and augmentation moves image and labels together."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ ISOTROPIC = Spacing(1, 1, 1)
 
 def case(name: str = "a") -> TrainingCase:
     labels = np.zeros((1, 20, 31, 17), dtype=np.uint8)
-    labels[0, 3:5, 4:6, 2:4] = 1
+    labels[0, 9:11, 14:16, 8:10] = 1
     labels[0, 15, 20, 10] = 2
     image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
     rng = np.random.default_rng(0)
@@ -69,9 +70,13 @@ def test_foreground_share_follows_its_schedule_and_regions_their_weights() -> No
     assert np.mean([bool(label[middle]) for step in range(50) for label in s.sample(step, 1.0).labels]) < 0.1
 
 
-def test_cubes_without_foreground_stay_in_the_volume() -> None:
-    settings = SamplingSettings(PATCH, foreground=0.0)
-    s = sampler(settings)
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_cubes_stay_in_the_volume_wherever_the_foreground_is(share: float) -> None:
+    corner = case()
+    corner.labels.array[0, -1, 0, 0] = 3
+    corner = replace(corner, places={"corner": places_of(corner.labels.array[0] == 3, np.random.default_rng(0))})
+    s = CubeSampler([corner], SamplingSettings(PATCH, foreground=share), PATCH, 2, 5)
+    assert share == 0.0 or all((label == 3).any() for step in range(20) for label in s.sample(step, 0.0).labels)
     assert all((image[0] > 0).mean() > 0.99 for step in range(50) for image in s.sample(step, 0.0).images)
 
 
@@ -96,8 +101,6 @@ def test_nothing_changes_when_nothing_is_asked_for() -> None:
 
 
 def test_mirrors_and_quarter_turns_move_image_and_labels_alike() -> None:
-    from dataclasses import replace
-
     settings = replace(QUIET, mirror_axes=("z", "y", "x"), quarter_turns=True)
     seen = set()
     for seed in range(12):
@@ -109,8 +112,6 @@ def test_mirrors_and_quarter_turns_move_image_and_labels_alike() -> None:
 
 
 def test_an_oblique_turn_keeps_labels_on_the_image_and_fills_the_corners() -> None:
-    from dataclasses import replace
-
     settings = replace(QUIET, rotation_chance=1.0, scale_chance=1.0)
     augmenter = Augmenter(settings, PATCH, Spacing(1, 1, 1))
     ones = torch.ones((1, *augmenter.cube), dtype=torch.uint8)
@@ -124,8 +125,6 @@ def test_an_oblique_turn_keeps_labels_on_the_image_and_fills_the_corners() -> No
 
 
 def test_thick_slices_are_turned_only_within_themselves() -> None:
-    from dataclasses import replace
-
     settings = replace(QUIET, rotation_chance=1.0)
     augmenter = Augmenter(settings, PATCH, Spacing(5.0, 1.0, 1.0))
     slices = torch.arange(augmenter.cube.z, dtype=torch.float32)[:, None, None].expand(1, 1, *augmenter.cube)
@@ -138,8 +137,6 @@ def test_thick_slices_are_turned_only_within_themselves() -> None:
 
 
 def test_turning_by_the_spacing_keeps_a_ball_a_ball() -> None:
-    from dataclasses import replace
-
     spacing = Spacing(2.0, 1.0, 1.0)
     augmenter = Augmenter(replace(QUIET, rotation_chance=1.0, rotation_degrees=45), Shape3(10, 20, 20), spacing)
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(augmenter.cube, spacing, strict=True)]

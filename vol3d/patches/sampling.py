@@ -91,8 +91,11 @@ class CubeSampler:
 
     def _cube(self, foreground: bool, rng: np.random.Generator) -> tuple[NDArray[Any], NDArray[Any], str]:
         case = self.cases[int(rng.integers(len(self.cases)))]
-        centre = (self._foreground_voxel(case, rng) if foreground else None) or self._any_voxel(case, rng)
-        start = Index3(*(c - n // 2 for c, n in zip(centre, self.cube, strict=True)))
+        low, high = self._bounds(case)
+        place = self._foreground_voxel(case, rng) if foreground else None
+        if place is None:
+            place = Index3(*(int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True)))
+        start = Index3(*(min(max(c, a), b) - n // 2 for c, a, b, n in zip(place, low, high, self.cube, strict=True)))
         box = Box.at(start, self.cube)
         return cut(case.image, box).astype(np.float32), cut(case.labels, box)[0], case.name
 
@@ -105,13 +108,16 @@ class CubeSampler:
         found = case.places[regions[int(rng.choice(len(regions), p=weights / weights.sum()))]]
         return Index3(*(int(v) for v in found[int(rng.integers(len(found)))]))
 
-    def _any_voxel(self, case: TrainingCase, rng: np.random.Generator) -> Index3:
-        """A cube's centre such that the patch-sized middle stays inside where it fits."""
-        patch = self.settings.patch
-        inner = self.cube if patch == "auto" else patch
+    def _bounds(self, case: TrainingCase) -> tuple[Index3, Index3]:
+        """The first and last centre whose patch stays inside the volume; the volume's where it is smaller.
+
+        So a patch holds image rather than padding, and lies as the windows of a prediction do.
+        """
+        patch = self.cube if self.settings.patch == "auto" else self.settings.patch
         shape = case.labels.shape
-        bounds = [(p // 2, n - (p - p // 2)) if n >= p else (n // 2, n // 2) for n, p in zip(shape, inner, strict=True)]
-        return Index3(*(int(rng.integers(a, b + 1)) for a, b in bounds))
+        low = (p // 2 if n >= p else n // 2 for n, p in zip(shape, patch, strict=True))
+        high = (n - (p - p // 2) if n >= p else n // 2 for n, p in zip(shape, patch, strict=True))
+        return Index3(*low), Index3(*high)
 
 
 def cut(source: VolumeSource, box: Box) -> NDArray[Any]:
