@@ -16,6 +16,8 @@ TINY_TRAINING = (
     "training.learning_rate=0.02",
     "training.validate_every=2",
     "training.validation_share=1.0",
+    "augmentation.rotation_chance=0.0",
+    "augmentation.scale_chance=0.0",
     "training.precision=float32",
 )
 """A second or two of training that finds most of both structures."""
