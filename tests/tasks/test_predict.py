@@ -547,3 +547,17 @@ def test_a_spacing_in_another_unit_is_refused_and_can_be_given(volume: Path, tin
         predict(microns, models=[tiny_run], out=tmp_path / "wrong")
     given = run_on(microns, tiny_run, tmp_path / "given", spacing=Spacing(0.8, 1.0, 3.0))
     np.testing.assert_array_equal(given, expected)
+
+
+def test_a_kill_between_the_mask_and_its_record_costs_one_volume(
+    tiny_run: Path, volume: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: Path) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vol3d.tasks.predict.content_sha256", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_on(volume, tiny_run, tmp_path / "out")
+    assert (tmp_path / "out" / "kidney.nii.gz").is_file()
+    assert run_on(volume, tiny_run, tmp_path / "out").any()

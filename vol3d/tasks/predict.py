@@ -207,6 +207,8 @@ class _Batch:
         source = self.source_of(volume)
         organ = open_label(job.organ_mask, image=source, spacing=self.spacing) if job.organ_mask else None
         probability = self._probability(job) if self.save_probability else None
+        # Begun: whatever a kill leaves at the target from here on is ours to make again.
+        write_json(self._record(job), {"made_from": job.made_from, "sha256": None, "row": None})
         with self.reporter.progress(volume.name, total=self.predictor.windows(source), unit="windows") as show:
 
             def advance(windows: int) -> None:
@@ -261,6 +263,8 @@ class _Batch:
                 f"{job.target} exists but was not made from this input with these models and settings: "
                 "give --overwrite or another --out"
             )
+        if record["sha256"] is None:
+            return None
         if record["sha256"] != content_sha256(job.target):
             raise UsageError(f"{job.target} was changed after it was predicted: give --overwrite or another --out")
         if self.save_probability and not self._probability(job).is_dir():
