@@ -37,6 +37,15 @@ LEVELS = 1.0 - np.logspace(-3.5, -0.3, 40)
 
 PHANTOM_SHAPE = Shape3(64, 128, 128)
 
+SHORT_TRAINING = (
+    "training.max_minutes=3",
+    "training.learning_rate=3e-3",
+    "training.ema=0.99",
+    "network.base_features=16",
+    "sampling.foreground=0.6",
+)
+"""As in configs/kidney.yaml: what makes the most of few steps."""
+
 
 def hippocampus(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
     """MSD Task04, fold 0 of the published split, last weights, 30 minutes of training."""
@@ -55,7 +64,7 @@ def hippocampus(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
 
 def vessels(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
     """Two-photon vessels: four stacks to learn from, two to predict, beside the best single threshold of each."""
-    overrides = ("data.folds=3", "training.max_minutes=10", "training.validate_every=10")
+    overrides = ("data.folds=3", "training.max_minutes=8", "training.validate_every=10")
     table = _with_spacing(data, run / "vessels.csv")
     found = _trained_and_scored(table, run, overrides, reporter)
     return [*_beside_thresholds(found, _held_out(table, run)), _seconds_row(run)]
@@ -84,7 +93,7 @@ def kidneys(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
         kidney_data, kidney_run = data / f"seed_{seed}", run / f"seed_{seed}"
         if not kidney_data.is_dir():
             phantom(kidney_data, shape=PHANTOM_SHAPE, count=4, random_seed=seed, layout="nifti", reporter=reporter)
-        found = _trained_and_scored(kidney_data, kidney_run, ("training.max_minutes=4",), reporter)
+        found = _trained_and_scored(kidney_data, kidney_run, SHORT_TRAINING, reporter)
         cases = _held_out(kidney_data, kidney_run)
         rows += _beside_thresholds(found, cases, prefix=f"seed {seed}, ")
         rows += _steps_rows(kidney_run, cases, found, f"seed {seed}, ", reporter)
