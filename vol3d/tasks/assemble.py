@@ -61,8 +61,8 @@ def fill(
     Raises:
         UsageError: what the user said does not fit the data or itself.
     """
-    data, preprocess, sampling = config.data, config.preprocess, config.sampling
     _check_data(config, len(channel_names))
+    data, preprocess = config.data, config.preprocess
     if data.labels == "auto":
         data = replace(data, labels={r.name: r.values for r in regions(found, label_names)})
     if data.channels == "auto":
@@ -71,11 +71,22 @@ def fill(
         preprocess = replace(preprocess, spacing=target_spacing(found))
     if preprocess.normalisation == "auto":
         preprocess = replace(preprocess, normalisation=normalisations(found))
-    spacing = preprocess.target or found.median_spacing
-    kind: Literal["cpu", "cuda"] = "cuda" if device.type == "cuda" else "cpu"
+    filled = replace(config, data=data, preprocess=preprocess)
+    filled = _with_network(filled, found, "cuda" if device.type == "cuda" else "cpu")
+    filled = _with_symmetries(filled, anatomical)
+    for name in filled.sampling.region_weights:
+        _check_region("sampling.region_weights", name, filled)
+    check_step_regions(filled)
+    network_of(filled)  # so that options it does not take are told now
+    return filled
+
+
+def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda"]) -> Config:
+    """Patch, batch and the network's stages, which hang on each other."""
+    network, sampling = config.network, config.sampling
+    spacing = config.preprocess.target or found.median_spacing
     planned = patch_plan(found, spacing, kind)
     patch = planned.patch if sampling.patch == "auto" else sampling.patch
-    network = config.network
     if network.base_features == "auto":
         network = replace(network, base_features=FEATURES[kind])
     if network.stages == "auto" and network.name in STAGED:
@@ -83,25 +94,25 @@ def fill(
     if sampling.patch == "auto":
         patch = Shape3(*(-(-n // m) * m for n, m in zip(patch, _multiple(network), strict=True)))
     sampling = replace(sampling, patch=patch, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
-    augmentation, inference = config.augmentation, config.inference
+    inference = config.inference
+    if inference.window == "auto":
+        inference = replace(inference, window=patch)
+    check_edges(network, {"sampling.patch": patch, "inference.window": inference.window})
+    return replace(config, network=network, sampling=sampling, inference=inference)
+
+
+def _with_symmetries(config: Config, anatomical: bool) -> Config:
+    """Mirrors and quarter turns."""
+    augmentation, inference, patch = config.augmentation, config.inference, config.sampling.patch
+    assert patch != "auto"
     if augmentation.mirror_axes == "auto":
         axes: tuple[Axis, ...] = ("z", "y", "x")
         augmentation = replace(augmentation, mirror_axes=tuple(a for a, n in zip(axes, patch, strict=True) if n > 1))
     if augmentation.quarter_turns == "auto":
         augmentation = replace(augmentation, quarter_turns=not anatomical)
-    if inference.window == "auto":
-        inference = replace(inference, window=patch)
     if inference.mirror_axes == "auto":
         inference = replace(inference, mirror_axes=augmentation.mirror_axes)
-    check_edges(network, {"sampling.patch": sampling.patch, "inference.window": inference.window})
-    filled = Config(
-        data, preprocess, sampling, augmentation, network, config.loss, config.training, inference, config.postprocess
-    )
-    for name in sampling.region_weights:
-        _check_region("sampling.region_weights", name, filled)
-    check_step_regions(filled)
-    network_of(filled)  # so that options it does not take are told now
-    return filled
+    return replace(config, augmentation=augmentation, inference=inference)
 
 
 def _check_data(config: Config, channels: int) -> None:
