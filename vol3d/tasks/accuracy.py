@@ -65,7 +65,7 @@ def hippocampus(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
 def vessels(*, data: Path, run: Path, reporter: Reporter) -> list[Row]:
     """Two-photon vessels: four stacks to learn from, two to predict, beside the best single threshold of each."""
     # Without mirrors: 432 windows eight times over take longer than they gain on two cores.
-    overrides = ("data.folds=3", "training.max_minutes=6", "training.validate_every=10", "inference.mirror_axes=[]")
+    overrides = ("data.folds=3", "training.max_minutes=12", "training.validate_every=10", "inference.mirror_axes=[]")
     table = _with_spacing(data, run / "vessels.csv")
     found = _trained_and_scored(table, run, overrides, reporter)
     return [*_beside_thresholds(found, _held_out(table, run)), _seconds_row(run)]
