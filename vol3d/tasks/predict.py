@@ -207,15 +207,24 @@ class _Batch:
         source = self.source_of(volume)
         organ = open_label(job.organ_mask, image=source, spacing=self.spacing) if job.organ_mask else None
         probability = self._probability(job) if self.save_probability else None
-        # Begun: whatever a kill leaves at the target from here on is ours to make again.
-        write_json(self._record(job), {"made_from": job.made_from, "sha256": None, "row": None})
         with self.reporter.progress(volume.name, total=self.predictor.windows(source), unit="windows") as show:
 
             def advance(windows: int) -> None:
                 show(windows)
                 check_stop()
 
-            row = self.predictor.predict(source, target, organ=organ, probability_target=probability, advance=advance)
+            def before_commit() -> None:
+                # Whatever a kill leaves at the target from here on is ours to make again.
+                write_json(self._record(job), {"made_from": job.made_from, "sha256": None, "row": None})
+
+            row = self.predictor.predict(
+                source,
+                target,
+                organ=organ,
+                probability_target=probability,
+                advance=advance,
+                before_commit=before_commit,
+            )
         inputs = [str(p) for p in volume.paths]
         row = {"input": inputs[0] if len(inputs) == 1 else inputs, "output": str(target), **row}
         if probability is not None:

@@ -81,9 +81,13 @@ class Predictor:
         organ: VolumeSource | None = None,
         probability_target: Path | None = None,
         advance: Callable[[int], None] | None = None,
+        before_commit: Callable[[], None] = lambda: None,
     ) -> dict[str, Any]:
-        """Predict a volume to target and give its row of the report (times in s, memory in MB)."""
-        return _Prediction(self, source, organ).run(target, probability_target, advance)
+        """Predict a volume to target and give its row of the report (times in s, memory in MB).
+
+        before_commit is called when all is computed, just before the files take their places.
+        """
+        return _Prediction(self, source, organ).run(target, probability_target, advance, before_commit)
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,11 @@ class _Prediction:
             torch.cuda.reset_peak_memory_stats(predictor.device)
 
     def run(
-        self, target: Path, probability_target: Path | None, advance: Callable[[int], None] | None
+        self,
+        target: Path,
+        probability_target: Path | None,
+        advance: Callable[[int], None] | None,
+        before_commit: Callable[[], None],
     ) -> dict[str, Any]:
         schema, stored = self.predictor.schema, self.stored
         shape, affine = stored.shape, stored.affine
@@ -159,6 +167,7 @@ class _Prediction:
                     sink.write(Box.whole(shape), schema.decode(done.masks)[None])
                 report = done.report
             with self.clock("write"):
+                before_commit()
                 files.close()
         return self._row(report)
 
