@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -149,6 +149,7 @@ edges = st.integers(1, 200)
 sizes = st.floats(0.01, 20)
 
 
+@example((8, 12, 12), (1.0, 2.0, 2.0), "plain")
 @given(
     st.tuples(edges, st.integers(12, 200), st.integers(12, 200)),
     st.tuples(sizes, sizes, sizes),

@@ -84,11 +84,15 @@ def unet_settings_for(
     edges, sizes = list(patch), [float(s) for s in spacing]
     deep = [axis for axis in range(3) if patch[axis] > 1]
     kernel = [1, 1, 1]
-    kernels, strides = [], [ONE]
+    kernels: list[Shape3] = []
+    strides = [ONE]
     while True:
         can = [axis for axis in range(3) if edges[axis] >= 2 * MIN_EDGE]
-        pool = [axis for axis in can if sizes[axis] < 2 * min(sizes[a] for a in can)]
-        if not pool or (len(pool) == 1 and edges[pool[0]] < 3 * MIN_EDGE):
+        pool = _comparable(can, sizes)
+        if not kernels and _too_short_alone(pool, edges):
+            # One short fine axis does not keep the others from being halved at all.
+            pool = _comparable([axis for axis in can if axis not in pool], sizes)
+        if _too_short_alone(pool, edges):
             break
         finest = min(sizes[axis] for axis in deep)
         kernel = [3 if kernel[axis] == 3 or (axis in deep and sizes[axis] < 2 * finest) else 1 for axis in range(3)]
@@ -107,6 +111,15 @@ def unet_settings_for(
         return UNetSettings(features, tuple(kernels), tuple(strides))
     blocks = (*RESIDUAL_BLOCKS, *[RESIDUAL_BLOCKS[-1]] * len(features))[: len(features)]
     return UNetSettings(features, tuple(kernels), tuple(strides), blocks, 1, encoder)
+
+
+def _comparable(axes: list[int], sizes: list[float]) -> list[int]:
+    """Those whose spacing is within a factor of 2 of the finest one's."""
+    return [axis for axis in axes if sizes[axis] < 2 * min(sizes[a] for a in axes)]
+
+
+def _too_short_alone(pool: list[int], edges: list[int]) -> bool:
+    return not pool or (len(pool) == 1 and edges[pool[0]] < 3 * MIN_EDGE)
 
 
 def required_multiple(settings: UNetSettings) -> Shape3:
