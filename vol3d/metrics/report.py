@@ -10,7 +10,7 @@ What is not defined is None and is counted; it is never averaged in and never dr
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Any
 
@@ -119,11 +119,6 @@ def summarise(cases: Iterable[tuple[str, Scores]]) -> dict[str, dict[str, Statis
 def case_record(case: str, scores: Scores) -> dict[str, Any]:
     """A flat row for JSON and CSV with every metric; those that were not asked for are None too."""
     return {"case": case, "label": scores.label, **dict.fromkeys(METRICS), **scores.values}
-
-
-def summary_record(summary: Mapping[str, Mapping[str, Statistics]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """The summary for JSON."""
-    return {label: {name: asdict(stat) for name, stat in stats.items()} for label, stats in summary.items()}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
