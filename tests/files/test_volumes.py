@@ -45,8 +45,8 @@ def test_every_format_gives_back_what_it_got(tmp_path: Path, rng: np.random.Gene
 
 
 def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"expected one of \.nii"):
-        create_volume(tmp_path / "v.nrrd", shape=SHAPE, dtype=np.uint8, affine=np.eye(4))
+    with pytest.raises(UsageError, match=r"expected one of .*\.nii"):
+        create_volume(tmp_path / "v.xyz", shape=SHAPE, dtype=np.uint8, affine=np.eye(4))
 
 
 def test_what_is_not_there_or_empty_is_said(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_slices_beside_volumes_show_both_readings(tmp_path: Path, beside: str) -
 
 
 def test_nothing_to_find_says_what_was_looked_for(tmp_path: Path) -> None:
-    for path, sentence in [(tmp_path / "missing", "does not exist"), (tmp_path, "looked for NIfTI .* found nothing")]:
+    for path, sentence in [(tmp_path / "missing", "does not exist"), (tmp_path, "looked for .*NIfTI .* found nothing")]:
         with pytest.raises(UsageError, match=sentence):
             find_volumes(path, channel_suffix=False)
     touch(tmp_path, "a.txt", "b.json")

@@ -10,6 +10,7 @@ from vol3d.datasets.views import FiniteSource, LabelSource, StackedSource
 from vol3d.errors import InputError
 from vol3d.files.volumes import open_volume
 from vol3d.geometry.affine import agree, spacing_of
+from vol3d.geometry.box import Box
 from vol3d.shapes import Spacing
 from vol3d.volume.source import VolumeSource
 
@@ -19,7 +20,8 @@ class Case:
     """One volume of a data set.
 
     images has one file (or slice folder) per channel. Cases of one group (a patient, an organ) stay
-    together in every split. spacing (mm) overrides what the files say.
+    together in every split. spacing (mm) overrides what the files say. labelled_box is where the label
+    was drawn, as stored (z, y, x): what lies outside is unknown, not background.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Case:
     group: str = ""
     source: str = ""
     spacing: Spacing | None = None
+    labelled_box: Box | None = None
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -69,10 +72,9 @@ def oddities(image: VolumeSource) -> tuple[str, ...]:
     Raises:
         InputError: no voxel is a finite number.
     """
-    found: tuple[str, ...] = getattr(image, "warnings", ())
     if isinstance(image, FiniteSource) and (filled := image.count_filled()):
-        return (*found, f"{image.name}: {filled} voxels are not finite and read as zero")
-    return found
+        return (*image.warnings, f"{image.name}: {filled} voxels are not finite and read as zero")
+    return image.warnings
 
 
 def open_label(path: Path, *, image: VolumeSource, spacing: Spacing | None = None) -> VolumeSource:
@@ -92,21 +94,12 @@ def open_label(path: Path, *, image: VolumeSource, spacing: Spacing | None = Non
 def _check_grid(path: Path, source: VolumeSource, other_path: Path, other: VolumeSource) -> None:
     """Refuse two volumes that are not on one grid; where one says no place, spacing or shape must do."""
     same = source.shape == other.shape
-    if same and _says_place(source) and _says_place(other):
+    if same and source.says == other.says == "place":
         same = agree(source.affine, other.affine, source.shape)
-    elif same and _says_spacing(source) and _says_spacing(other):
+    elif same and "nothing" not in (source.says, other.says):
         same = bool(np.allclose(spacing_of(source.affine), spacing_of(other.affine), rtol=1e-3))
     if not same:
         raise InputError(f"{path} lies on another grid than {other_path}: {_grid(source)} against {_grid(other)}")
-
-
-def _says_place(source: VolumeSource) -> bool:
-    """NIfTI says where a volume lies; TIFF says a spacing at most."""
-    return bool(getattr(source, "says_place", True))
-
-
-def _says_spacing(source: VolumeSource) -> bool:
-    return bool(getattr(source, "says_spacing", True))
 
 
 def _grid(source: VolumeSource) -> str:

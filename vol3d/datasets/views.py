@@ -12,7 +12,7 @@ from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Shape3
 from vol3d.volume.labels import MAX_LABEL
-from vol3d.volume.source import Access, VolumeSource
+from vol3d.volume.source import Access, Says, VolumeSource
 
 _FROM_INTEGER = 1e-3  # how far a label that went through a float format may lie from its integer
 _SLAB = 16
@@ -55,19 +55,14 @@ class StackedSource:
         return self.sources[0].header
 
     @property
-    def says_place(self) -> bool:
-        """Whether the first channel's file says where it lies."""
-        return bool(getattr(self.sources[0], "says_place", True))
-
-    @property
-    def says_spacing(self) -> bool:
-        """Whether the first channel's file says how far apart voxels lie."""
-        return bool(getattr(self.sources[0], "says_spacing", True))
+    def says(self) -> Says:
+        """What the first channel's file tells of its place."""
+        return self.sources[0].says
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about any of them."""
-        return tuple(w for source in self.sources for w in getattr(source, "warnings", ()))
+        return tuple(w for source in self.sources for w in source.warnings)
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X)."""
@@ -87,14 +82,12 @@ class _View:
         )
         self.dtype: np.dtype[Any] = source.dtype
         self.affine = source.affine if affine is None else affine
-        self.says_place: bool = getattr(source, "says_place", True)
-        self.says_spacing: bool = getattr(source, "says_spacing", True)
+        self.says = source.says
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about the source."""
-        found: tuple[str, ...] = getattr(self._source, "warnings", ())
-        return found
+        return self._source.warnings
 
 
 class FiniteSource(_View):

@@ -15,7 +15,7 @@ from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import Access
+from vol3d.volume.source import Access, Says
 
 
 class NpySource:
@@ -23,7 +23,6 @@ class NpySource:
 
     access: Access = "random"
     header: object = None
-    says_place = False
 
     def __init__(self, path: Path, *, spacing: Spacing | None = None) -> None:
         self.path = path
@@ -40,7 +39,7 @@ class NpySource:
         self.dtype = dtype.newbyteorder("=")
         self.affine = from_spacing(spacing or Spacing(1.0, 1.0, 1.0))
         self.warnings = () if spacing else (f"{path} says no spacing; 1 mm is assumed",)
-        self.says_spacing = spacing is not None
+        self.says: Says = "spacing" if spacing else "nothing"
         self._map: NDArray[Any] | RawVoxels
         if fortran:
             self._map = np.memmap(path, mode="r", dtype=dtype, offset=offset, shape=shape, order="F")
@@ -66,7 +65,7 @@ def open_npy(path: Path, *, spacing: Spacing | None = None) -> NpySource:
     return NpySource(Path(path), spacing=spacing)
 
 
-def create_npy(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any) -> StagedSink:
+def create_npy(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, **_: object) -> StagedSink:
     """Begin a .npy of (Z, Y, X), or (C, Z, Y, X) for several channels. It keeps no affine."""
     dtype, size = np.dtype(dtype), (channels, *shape)
     header = io.BytesIO()

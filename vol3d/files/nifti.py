@@ -29,7 +29,7 @@ from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import Access, VolumeSource
+from vol3d.volume.source import Access, Says, VolumeSource
 
 
 class NiftiSource:
@@ -40,6 +40,7 @@ class NiftiSource:
     """
 
     access: Access = "random"
+    says: Says = "place"
 
     def __init__(self, path: Path, *, spacing: Spacing | None = None) -> None:
         self.path = path
@@ -116,6 +117,7 @@ def create_nifti(
     dtype: Any,
     affine: Affine,
     like: VolumeSource | None = None,
+    **_: object,
 ) -> StagedSink:
     """Begin a .nii or .nii.gz (by suffix) of (channels, *shape) voxels at affine.
 

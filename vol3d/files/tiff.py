@@ -25,7 +25,7 @@ from vol3d.geometry.affine import Affine, from_spacing, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Index3, Shape3, Spacing
-from vol3d.volume.source import Access, VolumeSource
+from vol3d.volume.source import Access, Says, VolumeSource
 
 _CLASSIC_BYTES = 2**32 - 2**25  # what 32-bit offsets can reach, less room for the directories
 _ENCODING = {"photometric": "minisblack", "compression": "zlib", "compressionargs": {"level": 1}, "software": False}
@@ -50,8 +50,7 @@ class PlaneSource:
     warnings: tuple[str, ...] = ()
     header: object = None
     access: Access = "sequential"
-    says_place: bool = False
-    says_spacing: bool = True
+    says: Says = "spacing"
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X).
@@ -102,7 +101,7 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
 
     affine, warnings = _place(path, given)
     source = PlaneSource(
-        shape, groups * samples, dtype, affine, plane, warnings=warnings, says_spacing=given is not None
+        shape, groups * samples, dtype, affine, plane, warnings=warnings, says="spacing" if given else "nothing"
     )
     weakref.finalize(source, file.close)
     return source
@@ -139,11 +138,13 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         plane=plane,
         warnings=warnings + _gaps(folder, paths),
         header=SliceNames(tuple(path.name for path in paths)),
-        says_spacing=given is not None,
+        says="spacing" if given else "nothing",
     )
 
 
-def create_stack(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, affine: Affine) -> StagedSink:
+def create_stack(
+    path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, affine: Affine, **_: object
+) -> StagedSink:
     """Begin a deflated OME-TIFF, BigTIFF where it must be. Of the affine it keeps the spacing.
 
     Raises:
@@ -162,7 +163,14 @@ def create_stack(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, af
 
 
 def create_slices(
-    path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, affine: Affine, like: VolumeSource | None = None
+    path: Path,
+    *,
+    shape: Shape3,
+    channels: int = 1,
+    dtype: Any,
+    affine: Affine,
+    like: VolumeSource | None = None,
+    **_: object,
 ) -> StagedSink:
     """Begin a folder of deflated slices and a spacing.json, named as those of like where it came from such.
 

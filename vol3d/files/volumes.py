@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from vol3d.files.tiff import create_slices, create_stack, open_slices, open_stac
 from vol3d.files.tiff_pages import MAGIC, slices_of
 from vol3d.geometry.affine import Affine
 from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSink, VolumeSource
 
-LOOKED_FOR = "NIfTI (.nii, .nii.gz), TIFF stacks or folders of TIFF slices (.tif, .tiff), NumPy (.npy)"
 IMAGES = "images"
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 
@@ -29,6 +30,36 @@ class FoundVolume:
     paths: tuple[Path, ...]
 
 
+@dataclass(frozen=True)
+class Format:
+    """One format: how it is told, opened and begun.
+
+    A file is of the first format that recognises its path and first bytes (none for a folder). open
+    takes a path and a spacing; create, missing where nothing is written, also takes what the format
+    cannot keep, and leaves it out. endings are those of its files, "" a folder without one.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    recognises: Callable[[Path, bytes], bool]
+    open: Callable[..., VolumeSource]
+    create: Callable[..., VolumeSink] | None = None
+
+
+FORMATS = (
+    Format("folders of TIFF slices", ("",), lambda path, _: path.is_dir(), open_slices, create_slices),
+    Format("TIFF stacks", TIFF, lambda _, start: start[:4] in MAGIC, open_stack, create_stack),
+    Format("NumPy", NPY, lambda _, start: start.startswith(b"\x93NUMPY"), open_npy, create_npy),
+    Format("NIfTI", NIFTI, lambda _path, _start: True, open_nifti, create_nifti),
+)
+_START_BYTES = 256  # DICOM says its name after 128
+
+
+def looked_for() -> str:
+    """The formats with their endings, for people."""
+    return ", ".join(f.name + (f" ({', '.join(e for e in f.endings)})" if any(f.endings) else "") for f in FORMATS)
+
+
 def open_volume(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
     """Open a file or a folder of slices; spacing (mm) overrides what it says.
 
@@ -38,17 +69,13 @@ def open_volume(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            return open_slices(path, spacing=spacing)
-        with path.open("rb") as stream:
-            start = stream.read(8)
-        if start[:4] in MAGIC:
-            return open_stack(path, spacing=spacing)
-        if start.startswith(b"\x93NUMPY"):
-            return open_npy(path, spacing=spacing)
-        if not start:
-            raise InputError(f"{path} is empty (zero bytes)")
-        return open_nifti(path, spacing=spacing)
+        start = b""
+        if not path.is_dir():
+            with path.open("rb") as stream:
+                start = stream.read(_START_BYTES)
+            if not start:
+                raise InputError(f"{path} is empty (zero bytes)")
+        return next(f for f in FORMATS if f.recognises(path, start)).open(path, spacing=spacing)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -61,25 +88,23 @@ def create_volume(
     dtype: Any,
     affine: Affine,
     like: VolumeSource | None = None,
+    labels: LabelSchema | None = None,
 ) -> VolumeSink:
-    """Begin a volume whose format is its suffix: .nii, .nii.gz, .tif, .npy, or none for a folder of slices.
+    """Begin a volume whose format is its suffix, none for a folder of slices; see FORMATS.
 
-    like lends its header where it came from the same format and has this grid.
+    like lends its header where it came from the same format and has this grid. labels says what the
+    values of a label volume mean, for formats that keep names and colours.
 
     Raises:
         UsageError: no such format, or the place is not writable.
     """
     path = Path(path)
     ending = suffix_of(path)
-    if ending in NIFTI:
-        return create_nifti(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like)
-    if ending in TIFF:
-        return create_stack(path, shape=shape, channels=channels, dtype=dtype, affine=affine)
-    if not ending:
-        return create_slices(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like)
-    if ending in NPY:
-        return create_npy(path, shape=shape, channels=channels, dtype=dtype)
-    raise UsageError(f"cannot write {path}: expected one of {', '.join((*NIFTI, *TIFF, *NPY))}, or a folder's name")
+    create = next((f.create for f in FORMATS if ending in f.endings and f.create), None)
+    if create is None:
+        known = ", ".join(e for f in FORMATS if f.create for e in f.endings if e)
+        raise UsageError(f"cannot write {path}: expected one of {known}, or a folder's name")
+    return create(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like, labels=labels)
 
 
 def find_volumes(folder: Path, *, channel_suffix: bool) -> list[FoundVolume]:
@@ -119,7 +144,7 @@ def volume_paths(folder: Path) -> list[Path]:
     except OSError as error:
         raise UsageError(f"cannot read {folder}: {error.strerror}") from error
     slices = slices_of(folder)
-    formats = (*NIFTI, *NPY) if slices else (*NIFTI, *NPY, *TIFF)
+    formats = {ending for f in FORMATS for ending in f.endings} - {""} - ({*TIFF} if slices else set())
     # CASE/images holds a case's slices in SenNet's layout.
     entries = [p / IMAGES if p.is_dir() and not slices_of(p) and (p / IMAGES).is_dir() else p for p in entries]
     volumes = [p for p in entries if (slices_of(p) if p.is_dir() else suffix_of(p) in formats)]
@@ -132,7 +157,7 @@ def volume_paths(folder: Path) -> list[Path]:
         return [folder]
     if not volumes:
         seen = ", ".join(p.name for p in entries[:5]) or "nothing"
-        raise UsageError(f"no volume in {folder}: looked for {LOOKED_FOR}; found {seen}")
+        raise UsageError(f"no volume in {folder}: looked for {looked_for()}; found {seen}")
     return sorted(volumes, key=natural_key)
 
 

@@ -17,7 +17,7 @@ from vol3d.files.atomic import Staged, writing
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, shape3
-from vol3d.volume.source import Access
+from vol3d.volume.source import Access, Says
 
 CHUNK = 96  # voxels along each axis at most: 1.7 MB in float16
 _FORMAT = 1
@@ -28,6 +28,8 @@ class ProbabilitySource:
 
     access: Access = "random"
     header: object = None
+    says: Says = "place"
+    warnings: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         import zarr

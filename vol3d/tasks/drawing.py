@@ -57,7 +57,7 @@ class Masks:
     def spacing(self) -> Spacing:
         """Millimetres between voxels, from the file that also knows its place if only one does."""
         both = [self.prediction] if self.truth is None else [self.truth, self.prediction]
-        return spacing_of(max(both, key=lambda volume: volume.source.header is not None).source.affine)
+        return spacing_of(max(both, key=lambda volume: volume.source.says == "place").source.affine)
 
     def read(self, box: Box) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.bool_] | None]:
         """Codes (an error map, or 1 where there is only a prediction), prediction and truth in a box."""
@@ -103,7 +103,7 @@ def opened(path: Path, *, spacing: Spacing | None, like: Opened | None = None) -
         one, other = like.source, new.source
         if one.shape != other.shape:
             raise InputError(f"{like} and {new} lie on different grids; resample one of them to the other")
-        if (one.header is None) == (other.header is None) and not agree(one.affine, other.affine, one.shape):
+        if one.says == other.says and not agree(one.affine, other.affine, one.shape):
             raise InputError(f"{like} and {new} lie in different places; if only the headers are wrong, give --spacing")
     return new
 

@@ -214,7 +214,7 @@ def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *,
     )
     if predicted.shape != true.shape:
         raise InputError(f"{grids} lie on different grids; predict at the truth's grid, or resample one of them")
-    placed = [s for s in (predicted, true) if s.header is not None]
+    placed = [s for s in (predicted, true) if s.says == "place"]
     if trusted and len(placed) != 1 and not agree(predicted.affine, true.affine, true.shape):
         raise InputError(f"{grids} lie in different places; if only the headers are wrong, give --spacing")
     return spacing_of((placed or [true])[0].affine)

@@ -161,7 +161,7 @@ class _Batch:
         plan = self.predictor.models[0].plan
         channels, target = plan.data.channels, plan.preprocess.target
         source = open_image(volume.paths, spacing=self.spacing)
-        if target and not getattr(source, "says_spacing", True):
+        if target and source.says == "nothing":
             self.reporter.warn(
                 f"{volume.name} says no spacing and is taken to have the model's, {tuple(target)} mm along z, y, x; "
                 "--spacing gives another"

@@ -18,6 +18,8 @@ from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, shape3
 
 Access = Literal["random", "sequential"]
+Says = Literal["place", "spacing", "nothing"]
+"""What a file tells of its geometry: NIfTI a place in the world, TIFF a spacing at most, .npy nothing."""
 
 
 class VolumeSource(Protocol):
@@ -25,6 +27,7 @@ class VolumeSource(Protocol):
 
     access is "sequential" where reading out of z order is slow (a compressed stream).
     header is what the file's format keeps beside the voxels; only that format's sink looks at it.
+    warnings are sentences about what is odd but usable; reading may add to them.
     """
 
     @property
@@ -39,6 +42,10 @@ class VolumeSource(Protocol):
     def access(self) -> Access: ...
     @property
     def header(self) -> object: ...
+    @property
+    def says(self) -> Says: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels as a (C, Z, Y, X) array that the caller may keep but not write to.
@@ -90,6 +97,8 @@ class ArraySource:
     affine: Affine
     header: object = None
     access: Access = "random"
+    says: Says = "place"
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.ndim != 4:
@@ -150,6 +159,16 @@ class View:
     def header(self) -> object:
         """None: a file's header tells of the stored voxels, not of a view of them."""
         return None
+
+    @property
+    def says(self) -> Says:
+        """As the source's."""
+        return self.source.says
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As the source's."""
+        return self.source.warnings
 
     def read(self, box: Box) -> NDArray[Any]:
         """As the source's."""
