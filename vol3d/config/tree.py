@@ -23,13 +23,15 @@ class DataSettings:
 
     labels gives each region its label values, outer regions before inner; channels names the image's
     channels; ignore_label marks voxels that are not learned from. folds is the number of parts of the
-    cross-validation.
+    cross-validation. colours are red, green, blue from 0 to 255 for regions that want another than
+    their place gives them.
     """
 
     labels: dict[str, tuple[int, ...]] | Literal["auto"] = "auto"
     ignore_label: int | None = None
     channels: tuple[str, ...] | Literal["auto"] = "auto"
     folds: int = 5
+    colours: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.folds < 2:
@@ -41,7 +43,11 @@ class DataSettings:
         """The label schema. Raises ValueError while labels says auto."""
         if self.labels == "auto":
             raise ValueError("labels are not planned yet")
-        return LabelSchema(tuple(Region(n, v) for n, v in self.labels.items()), self.ignore_label)
+        strange = self.colours.keys() - self.labels.keys()
+        if strange:
+            raise ValueError(f"colours: {min(strange)!r} is no region, expected {' or '.join(self.labels)}")
+        regions = tuple(Region(name, values, self.colours.get(name)) for name, values in self.labels.items())
+        return LabelSchema(regions, self.ignore_label)
 
 
 @dataclass(frozen=True)

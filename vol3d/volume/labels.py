@@ -5,21 +5,40 @@ classes (softmax with a background channel); regions that overlap (liver contain
 single region, are answered one by one (sigmoid). There is one encoding and one decoding.
 """
 
-from dataclasses import dataclass
+import colorsys
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_LABEL = 255
+Colour = tuple[int, int, int]
+"""Red, green, blue, 0 to 255."""
+
+_PALETTE: tuple[Colour, ...] = (
+    (230, 60, 50),
+    (60, 180, 75),
+    (65, 120, 245),
+    (255, 215, 40),
+    (190, 60, 220),
+    (60, 210, 215),
+    (245, 140, 40),
+    (240, 110, 190),
+    (170, 230, 60),
+    (150, 100, 50),
+    (150, 140, 240),
+    (20, 130, 120),
+)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A named set of label values. A decoded mask holds the first of them."""
+    """A named set of label values, and the colour it is shown in (None: by its place in the schema)."""
 
     name: str
     values: tuple[int, ...]
+    colour: Colour | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,11 @@ class LabelSchema:
         names = [region.name for region in self.regions]
         if len(set(names)) != len(names):
             raise ValueError(f"region names must differ, got {names}")
+        for region in self.regions:
+            if region.colour is not None and any(not 0 <= part <= 255 for part in region.colour):
+                raise ValueError(
+                    f"the colour of {region.name} must be red, green, blue from 0 to 255, got {region.colour}"
+                )
 
     @property
     def activation(self) -> Literal["softmax", "sigmoid"]:
@@ -56,6 +80,23 @@ class LabelSchema:
     def names(self) -> tuple[str, ...]:
         """The regions' names in order: the foreground channels."""
         return tuple(region.name for region in self.regions)
+
+    @property
+    def colours(self) -> tuple[Colour, ...]:
+        """Each region's colour: its own, or that of its place, from the red of the first on."""
+        return tuple(r.colour or _colour_of_place(n) for n, r in enumerate(self.regions))
+
+    @property
+    def written(self) -> tuple[int, ...]:
+        """The value that each region is written as: the first of its own that no inner region has.
+
+        A region without any of its own is written as its first.
+        """
+        inner = [{v for r in self.regions[n:] for v in r.values} for n in range(1, len(self.regions) + 1)]
+        return tuple(
+            next((v for v in region.values if v not in taken), region.values[0])
+            for region, taken in zip(self.regions, inner, strict=True)
+        )
 
     def encoding(self) -> NDArray[np.bool_]:
         """The table (channels, 256) that turns label values into targets: ``encoding()[:, labels]``.
@@ -75,10 +116,18 @@ class LabelSchema:
     def decode(self, masks: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """Label values (Z, Y, X) from one mask per region, (regions, Z, Y, X): inner regions win."""
         labels = np.zeros(masks.shape[1:], dtype=np.uint8)
-        for mask, region in zip(masks, self.regions, strict=True):
-            labels[mask] = region.values[0]
+        for mask, value in zip(masks, self.written, strict=True):
+            labels[mask] = value
         return labels
 
     def masks(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """One mask per region, (regions, Z, Y, X), from label values (Z, Y, X) in 0 to 255."""
         return self.encoding()[-len(self.regions) :, labels]
+
+
+def _colour_of_place(place: int) -> Colour:
+    """Twelve that are easily told apart, then hues a golden angle apart in three degrees of brightness."""
+    if place < len(_PALETTE):
+        return _PALETTE[place]
+    red, green, blue = colorsys.hsv_to_rgb(place * 0.618034 % 1.0, (0.9, 0.6, 0.75)[place % 3], 1.0 - 0.2 * (place % 3))
+    return round(255 * red), round(255 * green), round(255 * blue)
