@@ -60,6 +60,25 @@ def looked_for() -> str:
     return ", ".join(f.name + (f" ({', '.join(e for e in f.endings)})" if any(f.endings) else "") for f in FORMATS)
 
 
+def format_of(path: Path) -> Format:
+    """The format of a file, or of a folder that is one volume, by what it holds.
+
+    Raises:
+        UsageError: it is missing or cannot be read.
+        InputError: it is empty.
+    """
+    start = b""
+    try:
+        if not path.is_dir():
+            with path.open("rb") as stream:
+                start = stream.read(_START_BYTES)
+            if not start:
+                raise InputError(f"{path} is empty (zero bytes)")
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
+    return next(f for f in FORMATS if f.recognises(path, start))
+
+
 def open_volume(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
     """Open a file or a folder of slices; spacing (mm) overrides what it says.
 
@@ -69,13 +88,7 @@ def open_volume(path: Path, *, spacing: Spacing | None = None) -> VolumeSource:
     """
     path = Path(path)
     try:
-        start = b""
-        if not path.is_dir():
-            with path.open("rb") as stream:
-                start = stream.read(_START_BYTES)
-            if not start:
-                raise InputError(f"{path} is empty (zero bytes)")
-        return next(f for f in FORMATS if f.recognises(path, start)).open(path, spacing=spacing)
+        return format_of(path).open(path, spacing=spacing)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
 
