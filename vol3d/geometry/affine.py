@@ -62,3 +62,23 @@ def ras_axes(affine: Affine) -> tuple[tuple[int, int, int], tuple[bool, bool, bo
     order = best[1]
     z, y, x = (bool(cosines[row, axis] < 0) for row, axis in enumerate(order))
     return order, (z, y, x)
+
+
+def axis_codes(affine: Affine) -> str:
+    """Where the stored axes x, y, z (in this order, as in NIfTI and ITK) run closest to: RAS, LPS, PIR ...
+
+    The letters are right, left, anterior, posterior, superior, inferior.
+
+    >>> axis_codes(from_spacing(Spacing(3.0, 1.0, 0.8)))
+    'RAS'
+    """
+    order, flipped = ras_axes(affine)
+    ends = dict(zip(order, (pair[flip] for pair, flip in zip(("SI", "AP", "RL"), flipped, strict=True)), strict=True))
+    return "".join(ends[axis] for axis in (2, 1, 0))
+
+
+def oblique_degrees(affine: Affine) -> float:
+    """The largest angle between a grid axis and the world axis that it runs closest to."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    nearest = [abs(directions[2 - row, axis]) for row, axis in enumerate(ras_axes(affine)[0])]
+    return float(np.degrees(np.arccos(min(1.0, *nearest))))

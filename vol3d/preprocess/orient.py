@@ -85,5 +85,5 @@ class TurnedView(View):
         return columns
 
     def read(self, box: Box) -> NDArray[Any]:
-        """The box's voxels, turned."""
-        return self.turn.apply(self.source.read(self.turn.stored_box(box)))
+        """The box's voxels, turned; in C order, so that sums over them do not hang on how they are stored."""
+        return np.ascontiguousarray(self.turn.apply(self.source.read(self.turn.stored_box(box))))

@@ -23,6 +23,7 @@ from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Needs, Scene, Step
 from vol3d.postprocess.steps import StepReport, apply_steps, needs, steps_from
 from vol3d.postprocess.threshold import decide
+from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
 from vol3d.preprocess.resample import resize_slabs
 from vol3d.regions.distance import dilate_mm, erode_mm
@@ -118,15 +119,20 @@ class _Whole:
 
 
 class _Prediction:
-    """The state of one volume's prediction."""
+    """The state of one volume's prediction.
+
+    All is done on the turned grid, so that steps which follow slices, or settle ties by place, decide the
+    same however the volume is stored; masks and probabilities are turned back as they are written.
+    """
 
     def __init__(self, predictor: Predictor, source: VolumeSource, organ: VolumeSource | None) -> None:
         self.predictor, self.stored = predictor, source
         self.clock, self.tally = Stopwatch(), Tally()
         self.source = _TimedView(source, self.clock)
         self.turn = turn_of(source, predictor.models[0].plan.preprocess)
+        self.spacing = spacing_of(TurnedView(source, self.turn).affine)
         self.steps = predictor.steps(organ is not None)
-        self.organ: Mask | None = None if organ is None else read_all(organ)[0] > 0
+        self.organ: Mask | None = None if organ is None else read_all(TurnedView(organ, self.turn))[0] > 0
         if predictor.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(predictor.device)
 
@@ -149,46 +155,49 @@ class _Prediction:
                 kept = files.enter_context(
                     filling(create_probability(probability_target, names=schema.names, shape=shape, affine=affine))
                 )
-            whole = _Whole.of(len(schema.regions), shape, self.steps) if self.steps else None
+            whole = _Whole.of(len(schema.regions), self.turn.shape, self.steps) if self.steps else None
             for box, masks, probability in self._decided(advance):
                 with self.clock("write"):
                     if kept is not None:
-                        kept.write(box, probability)
+                        kept.write(self.turn.stored_box(box), self._as_stored(probability))
                     if whole is None:
-                        sink.write(box, schema.decode(masks)[None])
+                        sink.write(self.turn.stored_box(box), self._as_stored(schema.decode(masks)[None]))
                     else:
                         whole.put(box, masks, probability)
             if whole is not None:
                 with self.clock("postprocess"):
                     image = self._normalised() if needs(self.steps).image else None
-                    scene = Scene(spacing_of(affine), schema.names, whole.probability, image, self.organ)
+                    scene = Scene(self.spacing, schema.names, whole.probability, image, self.organ)
                     done = apply_steps(whole.masks, self.steps, scene)
                 with self.clock("write"):
-                    sink.write(Box.whole(shape), schema.decode(done.masks)[None])
+                    sink.write(Box.whole(shape), self._as_stored(schema.decode(done.masks)[None]))
                 report = done.report
             with self.clock("write"):
                 before_commit()
                 files.close()
         return self._row(report)
 
+    def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(self.turn.undo(voxels))
+
     def _normalised(self) -> NDArray[np.float32]:
         """The first channel on its own grid with normalised grey values, so that a plan's tolerances hold for all."""
         settings = self.predictor.models[0].plan.preprocess
-        view = image_view(self.source, replace(settings, orientation="stored", spacing="stored"))
+        view = image_view(self.source, replace(settings, spacing="stored"))
         image: NDArray[np.float32] = read_all(view)[0]
         return image
 
     def _decided(self, advance: Callable[[int], None] | None) -> Iterator[tuple[Box, Mask, NDArray[np.float16]]]:
-        """Masks and foreground probabilities (regions, z, Y, X), as they are stored, slab by slab."""
+        """Masks and foreground probabilities (regions, z, Y, X) on the turned grid, slab by slab."""
         schema, turned = self.predictor.schema, self.turn.shape
         threshold = self.predictor.models[0].plan.postprocess.threshold
         for first, slab in self._probabilities(advance):
             box = Box(Index3(first, 0, 0), Index3(first + slab.shape[1], turned.y, turned.x))
             with self.clock("postprocess"):
                 values = slab.cpu().numpy()
-                masks = self.turn.undo(decide(values, schema.activation, threshold))
-                probability = self.turn.undo(values[-len(schema.regions) :].astype(np.float16))
-            yield self.turn.stored_box(box), masks, np.ascontiguousarray(probability)
+                masks = decide(values, schema.activation, threshold)
+                probability = values[-len(schema.regions) :].astype(np.float16)
+            yield box, masks, probability
 
     def _probabilities(self, advance: Callable[[int], None] | None) -> Iterator[tuple[int, Tensor]]:
         """The models' mean probabilities on the turned grid, in slabs of the same planes."""
@@ -221,16 +230,15 @@ class _Prediction:
         later = needs(self.steps[1:])
         if later.probability or later.image or self.steps[0].region != "all":
             return None
-        margin, spacing = self.steps[0].margin_mm, spacing_of(self.stored.affine)
+        margin, spacing = self.steps[0].margin_mm, self.spacing
         gate = dilate_mm(self.organ, margin, spacing) if margin >= 0 else erode_mm(self.organ, -margin, spacing)
-        turned = self.turn.apply(gate[None])[0]
         ratio = [n / m for n, m in zip(self.turn.shape, shape, strict=True)]
 
         def wanted(box: Box) -> bool:
             # Two voxels more than the window: linear resampling reaches one beyond it.
             start = [max(0, int((a - 2) * r) - 1) for a, r in zip(box.start, ratio, strict=True)]
             stop = [int((b + 2) * r) + 2 for b, r in zip(box.stop, ratio, strict=True)]
-            return bool(turned[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].any())
+            return bool(gate[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].any())
 
         return wanted
 
