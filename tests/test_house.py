@@ -18,9 +18,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ONLY_IN = {
     "pyvista": {"viewer/scene.py"},
     "cc3d": {"regions/components.py"},
-    "SimpleITK": {"files/itk.py"},
+    "SimpleITK": {"files/itk.py", "volume/volume.py"},
     "monai": {"network/", "training/losses.py"},
-    "nibabel": {"files/nifti.py", "files/nifti_header.py"},
+    "nibabel": {"files/nifti.py", "files/nifti_header.py", "volume/volume.py"},
     "tifffile": {"files/tiff.py"},
     "zarr": {"files/zarr.py", "files/ome_zarr.py"},
     "pydicom": {"files/dicom.py", "files/dicom_seg.py"},

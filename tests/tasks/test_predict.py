@@ -23,11 +23,10 @@ from vol3d.files.runs import HASH_ENTRY, _digest, load_checkpoint, save_checkpoi
 from vol3d.files.volumes import open_volume
 from vol3d.files.zarr import open_probability
 from vol3d.shapes import Spacing
-from vol3d.tasks.models import load_run
 from vol3d.tasks.predict import PredictResult, predict
 from vol3d.tasks.reporter import Silent
+from vol3d.tasks.run import load_run
 from vol3d.tasks.train import train
-from vol3d.tasks.volume_prediction import Predictor
 from vol3d.volume.source import read_all
 
 CASE = 3
@@ -516,7 +515,7 @@ def test_the_plan_alone_says_how_to_predict(volume: Path, broken: Path, tiny_run
 
 def test_the_windows_told_ahead_are_those_that_run(volume: Path, resampled_run: Path, tmp_path: Path) -> None:
     row = predict(volume, models=[resampled_run], out=tmp_path / "out").volumes[0]
-    ahead = Predictor(load_run(resampled_run), "float32", torch.device("cpu")).windows(open_volume(volume))
+    ahead = load_run(resampled_run, precision="float32", device="cpu").windows(open_volume(volume))
     assert ahead == row["windows_run"]
     assert row["shape"] == list(open_volume(volume).shape)
 
@@ -556,7 +555,7 @@ def test_a_kill_between_the_mask_and_its_record_costs_one_volume(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("vol3d.tasks.predict.content_sha256", killed)
+        patched.setattr("vol3d.tasks.prediction_jobs.content_sha256", killed)
         with pytest.raises(KeyboardInterrupt):
             run_on(volume, tiny_run, tmp_path / "out")
     assert (tmp_path / "out" / "kidney.nii.gz").is_file()

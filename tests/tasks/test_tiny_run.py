@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tiny import tiny_case, upright
 
-from vol3d.tasks.models import load_run
 from vol3d.tasks.predict import predict
+from vol3d.tasks.run import load_run
 
 DATA = Path(__file__).parents[1] / "data"
 
@@ -35,7 +35,7 @@ def test_bfloat16_decides_nearly_the_same(tmp_path: Path) -> None:
 
 
 def test_it_says_what_it_is() -> None:
-    (model,) = load_run(DATA / "tiny_run")
+    (model,) = load_run(DATA / "tiny_run").models
     assert model.plan.made_by == "vol3d 0.1.0"
     assert model.plan.data.channels == ("image",)
     assert tuple(model.plan.preprocess.target or ()) == pytest.approx((0.8, 1.0, 3.0))

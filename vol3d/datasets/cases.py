@@ -84,14 +84,18 @@ def open_label(path: Path, *, image: VolumeSource, spacing: Spacing | None = Non
         InputError: it is damaged, has several channels, or lies on another grid. Reading it raises the
             same where values are no integers in 0 to 255.
     """
-    label = open_volume(path, spacing=spacing)
+    return label_on(open_volume(path, spacing=spacing), name=str(path), image=image)
+
+
+def label_on(label: VolumeSource, *, name: str, image: VolumeSource) -> VolumeSource:
+    """An opened label as uint8 on the grid of image; errors as open_label's, name is what they call it."""
     if label.channels != 1:
-        raise InputError(f"{path}: expected one channel of label values, got {label.channels}")
-    _check_grid(path, label, Path("its image"), image)
-    return LabelSource(label, name=str(path), affine=image.affine)
+        raise InputError(f"{name}: expected one channel of label values, got {label.channels}")
+    _check_grid(name, label, "its image", image)
+    return LabelSource(label, name=name, affine=image.affine)
 
 
-def _check_grid(path: Path, source: VolumeSource, other_path: Path, other: VolumeSource) -> None:
+def _check_grid(path: Path | str, source: VolumeSource, other_path: Path | str, other: VolumeSource) -> None:
     """Refuse two volumes that are not on one grid; where one says no place, spacing or shape must do."""
     same = source.shape == other.shape
     if same and source.says == other.says == "place":

@@ -25,10 +25,10 @@ from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.evaluate import Evaluation, evaluate
-from vol3d.tasks.models import load_run
 from vol3d.tasks.phantom import phantom
 from vol3d.tasks.predict import predict
 from vol3d.tasks.reporter import Reporter
+from vol3d.tasks.run import load_run
 from vol3d.tasks.train import train
 from vol3d.volume.source import read_all
 
@@ -133,7 +133,7 @@ def _trained_and_scored(data: Path, run: Path, overrides: Sequence[str], reporte
 def _predicted_and_scored(
     cases: Sequence[Case], run: Path, name: str, reporter: Reporter, overrides: Sequence[str] = (), gated: bool = False
 ) -> Evaluation:
-    schema = load_run(run / "fold_0")[0].plan.data.schema()
+    schema = load_run(run / "fold_0").schema
     scores: list[tuple[str, Scores]] = []
     for case in cases:
         if case.label is None:

@@ -1,4 +1,4 @@
-"""One volume through one or more models to a mask on disk."""
+"""One volume through one or more models, slab by slab, to label values and probabilities."""
 
 import resource
 import sys
@@ -13,82 +13,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vol3d.errors import UsageError
 from vol3d.files.volumes import create_volume
 from vol3d.files.zarr import create_probability
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
-from vol3d.postprocess.scene import Needs, Scene, Step
-from vol3d.postprocess.steps import StepReport, apply_steps, needs, steps_from
+from vol3d.postprocess.scene import Scene, Step
+from vol3d.postprocess.steps import StepReport, apply_steps, needs
 from vol3d.postprocess.threshold import decide
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
+from vol3d.preprocess.pipeline import image_view, turn_of
 from vol3d.preprocess.resample import resize_slabs
 from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.models import Model
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.training.schedule import Precision
-from vol3d.volume.labels import LabelSchema
-from vol3d.volume.source import View, VolumeSource, filling, read_all
+from vol3d.volume.source import View, VolumeSink, VolumeSource, filling, read_all
 
 SLAB_PLANES = 16
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """What all volumes of a batch share. Probabilities of several models are averaged."""
-
-    models: Sequence[Model]
-    precision: Precision
-    device: torch.device
-
-    @property
-    def schema(self) -> LabelSchema:
-        """The models' label schema."""
-        return self.models[0].plan.data.schema()
-
-    def steps(self, organ_given: bool) -> tuple[Step, ...]:
-        """The plan's steps; an organ mask that no step looks at gates as early as nothing can undo it.
-
-        That is after the last step that looks at the probability or the image: such a step can bring
-        back what lies outside.
-        """
-        steps = steps_from(list(self.models[0].plan.postprocess.steps))
-        if organ_given and not needs(steps).organ:
-            looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]
-            at = max(looking, default=0)
-            return (*steps[:at], OrganGate(), *steps[at:])
-        if needs(steps).organ and not organ_given:
-            raise UsageError("the run's postprocess.steps need an organ mask: give --organ-mask")
-        return steps
-
-    def windows(self, source: VolumeSource) -> int:
-        """How many windows all models will look at."""
-        total = 0
-        for model in self.models:
-            shape = network_shape(source, model.plan.preprocess)
-            total += model.inferencer(precision=self.precision, device=self.device).grid(shape).count
-        return total
-
-    def predict(
-        self,
-        source: VolumeSource,
-        target: Path,
-        *,
-        organ: VolumeSource | None = None,
-        probability_target: Path | None = None,
-        advance: Callable[[int], None] | None = None,
-        before_commit: Callable[[], None] = lambda: None,
-    ) -> dict[str, Any]:
-        """Predict a volume to target and give its row of the report (times in s, memory in MB).
-
-        before_commit is called when all is computed, just before the files take their places.
-        """
-        return _Prediction(self, source, organ).run(target, probability_target, advance, before_commit)
 
 
 @dataclass(frozen=True)
@@ -112,111 +57,127 @@ class _Whole:
         size = (regions, *shape)
         return cls(np.zeros(size, np.bool_), np.zeros(size, np.float16) if needs(steps).probability else None)
 
-    def put(self, box: Box, masks: Mask, probability: NDArray[np.float16]) -> None:
+    def put(self, box: Box, masks: Mask, probability: NDArray[np.float32]) -> None:
         self.masks[(slice(None), *box.slices)] = masks
         if self.probability is not None:
             self.probability[(slice(None), *box.slices)] = probability
 
 
-class _Prediction:
-    """The state of one volume's prediction.
+class VolumePrediction:
+    """One volume's prediction: fill, fill_probability or write is called once.
 
     All is done on the turned grid, so that steps which follow slices, or settle ties by place, decide the
     same however the volume is stored; masks and probabilities are turned back as they are written.
     """
 
-    def __init__(self, predictor: Predictor, source: VolumeSource, organ: VolumeSource | None) -> None:
-        self.predictor, self.stored = predictor, source
+    def __init__(
+        self,
+        models: Sequence[Model],
+        source: VolumeSource,
+        *,
+        precision: Precision,
+        device: torch.device,
+        steps: tuple[Step, ...] = (),
+        organ: VolumeSource | None = None,
+        advance: Callable[[int], None] | None = None,
+    ) -> None:
+        self.models, self.stored, self.steps = models, source, steps
+        self.precision, self.device, self.advance = precision, device, advance
+        self.plan = models[0].plan
+        self.schema = self.plan.data.schema()
         self.clock, self.tally = Stopwatch(), Tally()
         self.source = _TimedView(source, self.clock)
-        self.turn = turn_of(source, predictor.models[0].plan.preprocess)
+        self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
-        self.steps = predictor.steps(organ is not None)
         self.organ: Mask | None = None if organ is None else read_all(TurnedView(organ, self.turn))[0] > 0
-        if predictor.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(predictor.device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
 
-    def run(
-        self,
-        target: Path,
-        probability_target: Path | None,
-        advance: Callable[[int], None] | None,
-        before_commit: Callable[[], None],
-    ) -> dict[str, Any]:
-        schema, stored = self.predictor.schema, self.stored
-        shape, affine = stored.shape, stored.affine
-        report: tuple[StepReport, ...] = ()
-        with ExitStack() as files, torch.inference_mode():
-            sink = files.enter_context(
-                filling(create_volume(target, shape=shape, dtype=np.uint8, affine=affine, like=stored))
+    def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
+        """Label values, and probabilities where asked for, to files; gives the row of the report."""
+        schema, shape, affine = self.schema, self.stored.shape, self.stored.affine
+        with ExitStack() as files:
+            labels = files.enter_context(
+                filling(
+                    create_volume(target, shape=shape, dtype=np.uint8, affine=affine, like=self.stored, labels=schema)
+                )
             )
-            kept = None
+            probability = None
             if probability_target is not None:
-                kept = files.enter_context(
+                probability = files.enter_context(
                     filling(create_probability(probability_target, names=schema.names, shape=shape, affine=affine))
                 )
-            whole = _Whole.of(len(schema.regions), self.turn.shape, self.steps) if self.steps else None
-            for box, masks, probability in self._decided(advance):
-                with self.clock("write"):
-                    if kept is not None:
-                        kept.write(self.turn.stored_box(box), self._as_stored(probability))
-                    if whole is None:
-                        sink.write(self.turn.stored_box(box), self._as_stored(schema.decode(masks)[None]))
-                    else:
-                        whole.put(box, masks, probability)
-            if whole is not None:
-                with self.clock("postprocess"):
-                    image = self._normalised() if needs(self.steps).image else None
-                    scene = Scene(self.spacing, schema.names, whole.probability, image, self.organ)
-                    done = apply_steps(whole.masks, self.steps, scene)
-                with self.clock("write"):
-                    sink.write(Box.whole(shape), self._as_stored(schema.decode(done.masks)[None]))
-                report = done.report
+            report = self.fill(labels, probability)
             with self.clock("write"):
                 before_commit()
                 files.close()
         return self._row(report)
+
+    @torch.inference_mode()
+    def fill(self, labels: VolumeSink, probability: VolumeSink | None = None) -> tuple[StepReport, ...]:
+        """Write label values after the steps, and what probability there was before them."""
+        schema = self.schema
+        whole = _Whole.of(len(schema.regions), self.turn.shape, self.steps) if self.steps else None
+        for box, values in self._slabs():
+            with self.clock("postprocess"):
+                masks = decide(values, schema.activation, self.plan.postprocess.threshold)
+            with self.clock("write"):
+                foreground = values[-len(schema.regions) :]
+                if probability is not None:
+                    probability.write(self.turn.stored_box(box), self._as_stored(foreground))
+                if whole is None:
+                    labels.write(self.turn.stored_box(box), self._as_stored(schema.decode(masks)[None]))
+                else:
+                    whole.put(box, masks, foreground)
+        if whole is None:
+            return ()
+        with self.clock("postprocess"):
+            image = self._normalised() if needs(self.steps).image else None
+            scene = Scene(self.spacing, schema.names, whole.probability, image, self.organ)
+            done = apply_steps(whole.masks, self.steps, scene)
+        with self.clock("write"):
+            labels.write(Box.whole(self.stored.shape), self._as_stored(schema.decode(done.masks)[None]))
+        return done.report
+
+    @torch.inference_mode()
+    def fill_probability(self, probability: VolumeSink) -> None:
+        """Write each region's probability, (regions, Z, Y, X) float32, before any step."""
+        for box, values in self._slabs():
+            probability.write(self.turn.stored_box(box), self._as_stored(values[-len(self.schema.regions) :]))
 
     def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(self.turn.undo(voxels))
 
     def _normalised(self) -> NDArray[np.float32]:
         """The first channel on its own grid with normalised grey values, so that a plan's tolerances hold for all."""
-        settings = self.predictor.models[0].plan.preprocess
+        settings = self.plan.preprocess
         view = image_view(self.source, replace(settings, spacing="stored"))
         image: NDArray[np.float32] = read_all(view)[0]
         return image
 
-    def _decided(self, advance: Callable[[int], None] | None) -> Iterator[tuple[Box, Mask, NDArray[np.float16]]]:
-        """Masks and foreground probabilities (regions, z, Y, X) on the turned grid, slab by slab."""
-        schema, turned = self.predictor.schema, self.turn.shape
-        threshold = self.predictor.models[0].plan.postprocess.threshold
-        for first, slab in self._probabilities(advance):
-            box = Box(Index3(first, 0, 0), Index3(first + slab.shape[1], turned.y, turned.x))
+    def _slabs(self) -> Iterator[tuple[Box, NDArray[np.float32]]]:
+        """Probabilities of all channels (K, z, Y, X) on the turned grid, slab by slab."""
+        turned = self.turn.shape
+        for first, slab in self._probabilities():
             with self.clock("postprocess"):
                 values = slab.cpu().numpy()
-                masks = decide(values, schema.activation, threshold)
-                probability = values[-len(schema.regions) :].astype(np.float16)
-            yield box, masks, probability
+            yield Box(Index3(first, 0, 0), Index3(first + slab.shape[1], turned.y, turned.x)), values
 
-    def _probabilities(self, advance: Callable[[int], None] | None) -> Iterator[tuple[int, Tensor]]:
+    def _probabilities(self) -> Iterator[tuple[int, Tensor]]:
         """The models' mean probabilities on the turned grid, in slabs of the same planes."""
-        streams = [
-            _recut(self.clock.each("resample", self._of_model(model, advance)), SLAB_PLANES)
-            for model in self.predictor.models
-        ]
+        streams = [_recut(self.clock.each("resample", self._of_model(model)), SLAB_PLANES) for model in self.models]
         for slabs in zip(*streams, strict=True):
             mean = slabs[0][1]
             for _, other in slabs[1:]:
                 mean = mean + other
             yield slabs[0][0], mean / len(slabs)
 
-    def _of_model(self, model: Model, advance: Callable[[int], None] | None) -> Iterator[tuple[int, Tensor]]:
+    def _of_model(self, model: Model) -> Iterator[tuple[int, Tensor]]:
         with self.clock("normalise"):
             view = image_view(self.source, model.plan.preprocess)
-        inferencer = model.inferencer(precision=self.predictor.precision, device=self.predictor.device)
+        inferencer = model.inferencer(precision=self.precision, device=self.device)
         wanted = self._wanted(view.shape)
-        slabs = inferencer.slabs(view, wanted=wanted, tally=self.tally, advance=advance)
+        slabs = inferencer.slabs(view, wanted=wanted, tally=self.tally, advance=self.advance)
         return resize_slabs(self.clock.each("network", slabs), view.shape, self.turn.shape)
 
     def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
@@ -244,7 +205,7 @@ class _Prediction:
 
     def _row(self, report: Sequence[StepReport]) -> dict[str, Any]:
         names = ("read", "normalise", "network", "resample", "postprocess", "write")
-        device = self.predictor.device
+        device = self.device
         cuda = device.type == "cuda"
         seconds = {name: round(self.clock.seconds.get(name, 0.0), 3) for name in names}
         # Linux counts in KiB, macOS in bytes.
@@ -257,7 +218,7 @@ class _Prediction:
             "peak_rss_mb": round(peak, 1),
             "peak_device_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1) if cuda else 0.0,
             "device": str(device),
-            "precision": self.predictor.precision,
+            "precision": self.precision,
             "postprocess": [asdict(r) for r in report],
         }
 

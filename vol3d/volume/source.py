@@ -125,6 +125,23 @@ class ArraySource:
 
 
 @dataclass(frozen=True)
+class ArraySink:
+    """A (C, Z, Y, X) array in memory as a sink: written in place, there from the beginning."""
+
+    array: NDArray[Any]
+
+    def write(self, box: Box, voxels: NDArray[Any]) -> None:
+        """Store a (C, Z, Y, X) array at the box."""
+        self.array[(slice(None), *box.slices)] = voxels
+
+    def commit(self) -> None:
+        """Nothing is left to do."""
+
+    def abort(self) -> None:
+        """Nothing but the array is there to forget."""
+
+
+@dataclass(frozen=True)
 class View:
     """A source over a source: whatever a view does not change it passes on."""
 

@@ -7,7 +7,7 @@ from torch import nn
 from vol3d.config.load import load
 from vol3d.config.tree import Config, plan_of
 from vol3d.tasks.models import Model
-from vol3d.tasks.volume_prediction import Predictor
+from vol3d.tasks.run import Run
 
 FILLED = (
     "data.labels={one: [1]}",
@@ -22,7 +22,7 @@ FILLED = (
 def names_of_steps(steps: str, *, organ_given: bool) -> list[str]:
     plan = plan_of(load(Config, text=None, name="test", overrides=[*FILLED, f"postprocess.steps={steps}"]))
     model = Model(Path("run"), plan, nn.Identity(), "")
-    return [step.name for step in Predictor([model], "float32", torch.device("cpu")).steps(organ_given)]
+    return [step.name for step in Run((model,), "float32", torch.device("cpu")).steps(organ_given)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""What a caller hands over as a source: a path, the paths of a case's channels, a Volume or an array."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vol3d.datasets.cases import label_on, open_image
+from vol3d.datasets.views import FiniteSource
+from vol3d.errors import UsageError
+from vol3d.files.volumes import open_volume
+from vol3d.shapes import Spacing
+from vol3d.volume.source import VolumeSource
+from vol3d.volume.volume import Volume
+
+PathLike = str | os.PathLike[str]
+Given = PathLike | Sequence[PathLike] | Volume | ArrayLike
+"""A volume wherever Python takes one; an array is (Z, Y, X) or (C, Z, Y, X)."""
+
+Millimetres = Spacing | tuple[float, float, float]
+
+
+def given_image(given: Given, *, spacing: Millimetres | None = None) -> VolumeSource:
+    """The image as a source; several paths are its channels in order. NaN and infinite voxels read as zero.
+
+    spacing (z, y, x in mm) overrides what a file says, and says what an array cannot.
+
+    Raises:
+        UsageError: it is none of these, a file is missing, or a spacing is given for a Volume, which has one.
+        InputError: a file is damaged, or the channels lie on different grids.
+    """
+    paths = _paths(given)
+    if paths:
+        return open_image(paths, spacing=_checked(spacing))
+    volume = _in_memory(given, spacing)
+    return FiniteSource(volume, name=name_of(given)) if volume.dtype.kind == "f" else volume
+
+
+def given_label(given: Given, *, image: VolumeSource, spacing: Millimetres | None = None) -> VolumeSource:
+    """A label, or an organ mask, as uint8 on the grid of image; errors as open_label's and given_image's."""
+    paths = _paths(given)
+    if len(paths) > 1:
+        raise UsageError(f"expected one label volume, got {len(paths)} files")
+    label = open_volume(paths[0], spacing=_checked(spacing)) if paths else _in_memory(given, spacing)
+    return label_on(label, name=name_of(given), image=image)
+
+
+def name_of(given: Given) -> str:
+    """What errors call it: its first path, or what it is."""
+    paths = _paths(given)
+    return str(paths[0]) if paths else "the volume" if isinstance(given, Volume) else "the array"
+
+
+def _paths(given: Given) -> list[Path]:
+    if isinstance(given, str | os.PathLike):
+        return [Path(given)]
+    if isinstance(given, list | tuple) and given and all(isinstance(one, str | os.PathLike) for one in given):
+        return [Path(one) for one in given]
+    return []
+
+
+def _in_memory(given: Any, spacing: Millimetres | None) -> Volume:
+    if isinstance(given, Volume):
+        if spacing is not None:
+            raise UsageError("a Volume has its spacing: give one without spacing=, or its array with it")
+        return given
+    if any(hasattr(given, word) for word in ("affine", "GetSpacing")):
+        raise UsageError(
+            f"expected a path, a Volume or an array, got a {type(given).__name__}: it knows its place, so make it a "
+            "Volume with Volume.from_nibabel, from_sitk or from_monai"
+        )
+    try:
+        return Volume.from_array(np.asarray(given), spacing=spacing)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"expected a path, a Volume or an array: {error}") from error
+
+
+def _checked(spacing: Millimetres | None) -> Spacing | None:
+    if spacing is not None and (len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing)):
+        raise UsageError(f"expected a spacing of three positive millimetres (z, y, x), got {tuple(spacing)}")
+    return None if spacing is None else Spacing(*spacing)

@@ -1,0 +1,141 @@
+"""The volumes of a batch as jobs: where each mask comes to lie, what it is made from, whether it is done."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from vol3d.errors import InputError, UsageError
+from vol3d.files.atomic import read_text, write_json
+from vol3d.files.identity import content_sha256, stat_identity
+from vol3d.files.names import suffix_of
+from vol3d.files.volumes import FoundVolume, find_volumes
+from vol3d.shapes import Spacing
+from vol3d.tasks.run import Run
+from vol3d.version import __version__
+
+Format = Literal["auto", "nii.gz", "nii", "tif", "npy"]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One volume: where its mask comes to lie, and what it is made from, as JSON gives it back."""
+
+    volume: FoundVolume
+    target: Path
+    organ_mask: Path | None
+    made_from: dict[str, Any]
+
+    @property
+    def probability(self) -> Path:
+        """Where its probability comes to lie, if it is kept."""
+        return self.target.parent / "probabilities" / f"{self.volume.name}.zarr"
+
+    @property
+    def _record(self) -> Path:
+        return self.target.parent / "records" / f"{self.volume.name}.json"
+
+    def begin(self) -> None:
+        """Note that whatever a kill leaves at the target from here on is ours to make again."""
+        write_json(self._record, {"made_from": self.made_from, "sha256": None, "row": None})
+
+    def finish(self, row: Row) -> None:
+        """Note what the mask at the target is, and the row of the report that goes with it."""
+        write_json(self._record, {"made_from": self.made_from, "sha256": content_sha256(self.target), "row": row})
+
+    def finished(self, *, probability: bool) -> Row | None:
+        """The row of an earlier prediction whose output is still what it wrote; None where there is none.
+
+        Raises:
+            UsageError: the output is there but was made otherwise, or changed since.
+        """
+        if not self.target.exists():
+            return None
+        record = _read_record(self._record)
+        if record.get("made_from") != self.made_from:
+            raise UsageError(
+                f"{self.target} exists but was not made from this input with these models and settings: "
+                "give --overwrite or another --out"
+            )
+        if record["sha256"] is None:
+            return None
+        if record["sha256"] != content_sha256(self.target):
+            raise UsageError(f"{self.target} was changed after it was predicted: give --overwrite or another --out")
+        if probability and not self.probability.is_dir():
+            return None
+        row: Row = record["row"]
+        return row
+
+
+def jobs_of(
+    found: Sequence[FoundVolume],
+    run: Run,
+    *,
+    out: Path,
+    organ_mask: Path | None,
+    spacing: Spacing | None,
+    format: Format,  # noqa: A002
+) -> list[Job]:
+    """What there is to do.
+
+    Raises:
+        UsageError: two outputs are the same, or one would overwrite an input.
+        InputError: volumes have no organ mask where masks are given.
+    """
+    targets = [out / (v.name + _ending(v.paths[0], format)) for v in found]
+    inputs = {p.resolve() for v in found for p in v.paths}
+    for target in targets:
+        if targets.count(target) > 1:
+            raise UsageError(f"several volumes would be written to {target}: rename one of them")
+        if target.resolve() in inputs:
+            raise UsageError(f"{target} is an input: give another --out")
+    masks = {} if organ_mask is None else _organ_masks(found, organ_mask)
+    return [
+        Job(volume, target, masks.get(volume.name), _made_from(volume, masks.get(volume.name), run, spacing))
+        for volume, target in zip(found, targets, strict=True)
+    ]
+
+
+def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: Spacing | None) -> dict[str, Any]:
+    made_from = {
+        "input": stat_identity(volume.paths),
+        "organ_mask": stat_identity([organ_mask]) if organ_mask else None,
+        "models": [m.sha256 for m in run.models],
+        "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in run.models],
+        "precision": run.precision,
+        "spacing": spacing,
+        "vol3d": __version__,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(made_from))
+    return plain
+
+
+def _organ_masks(found: Sequence[FoundVolume], organ_mask: Path) -> dict[str, Path]:
+    """Each volume's organ mask."""
+    masks = {m.name: m.paths[0] for m in find_volumes(organ_mask)}
+    if len(found) == len(masks) == 1 and organ_mask.resolve() == next(iter(masks.values())).resolve():
+        return {found[0].name: organ_mask}  # one volume, one mask: their names need not agree
+    missing = [v.name for v in found if v.name not in masks]
+    if missing:
+        raise InputError(
+            f"no organ mask named {', '.join(missing)} in {organ_mask}, which has {', '.join(sorted(masks))}"
+        )
+    return masks
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """What a prediction noted beside its output; empty where there is nothing, or something else."""
+    try:
+        record = json.loads(read_text(path)) if path.is_file() else {}
+    except (InputError, json.JSONDecodeError):
+        return {}
+    return record if isinstance(record, dict) and {"made_from", "sha256", "row"} <= record.keys() else {}
+
+
+def _ending(path: Path, format: Format) -> str:  # noqa: A002
+    """The output's suffix: as asked for, or that of the input (.nii is not compressed, a folder stays one)."""
+    if format != "auto":
+        return f".{format}"
+    return "" if path.is_dir() else suffix_of(path)

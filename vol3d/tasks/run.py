@@ -1,0 +1,203 @@
+"""A trained run, or several as one, from a volume to its labels: in memory, or to a file."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vol3d.datasets.given import Given, Millimetres, PathLike, given_image, given_label, name_of
+from vol3d.errors import InputError, UsageError
+from vol3d.geometry.affine import spacing_of
+from vol3d.postprocess.gate import OrganGate
+from vol3d.postprocess.scene import Needs, Step
+from vol3d.postprocess.steps import needs, steps_from
+from vol3d.preprocess.pipeline import network_shape
+from vol3d.shapes import Spacing
+from vol3d.tasks.assemble import choose_device
+from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
+from vol3d.tasks.volume_prediction import VolumePrediction
+from vol3d.training.schedule import Precision
+from vol3d.volume.labels import LabelSchema
+from vol3d.volume.source import ArraySink, VolumeSource
+from vol3d.volume.volume import Volume
+
+MAX_ENLARGEMENT = 1000  # times as many voxels on the network's grid
+
+
+@dataclass(frozen=True)
+class Run:
+    """One or more models on a device; the probabilities of several are averaged."""
+
+    models: tuple[Model, ...]
+    precision: Precision
+    device: torch.device
+
+    @property
+    def schema(self) -> LabelSchema:
+        """What the label values mean."""
+        return self.models[0].plan.data.schema()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the image's channels, in order."""
+        channels = self.models[0].plan.data.channels
+        assert channels != "auto"
+        return channels
+
+    @property
+    def spacing(self) -> Spacing | None:
+        """The spacing (mm) that images are resampled to; None for a run that takes each as it is."""
+        return self.models[0].plan.preprocess.target
+
+    def predict(self, image: Given, *, spacing: Millimetres | None = None, organ_mask: Given | None = None) -> Volume:
+        """The label values, (1, Z, Y, X) uint8 on the image's grid: what vol3d-predict writes, byte for byte.
+
+        image is a path, the paths of the channels in order, a Volume, or an array (Z, Y, X) or (C, Z, Y, X).
+        spacing (z, y, x in mm) overrides what a file says, and says what an array cannot. organ_mask, on the
+        image's grid, removes what lies outside.
+
+        Raises:
+            UsageError: image is none of these, a file is missing, the spacing is not said and the run needs
+                it, or its steps need an organ mask.
+            InputError: a file is damaged, the channels are not the run's, or grids differ.
+        """
+        source = self._opened(image, spacing)
+        place = None if isinstance(organ_mask, Volume) else spacing
+        organ = None if organ_mask is None else given_label(organ_mask, image=source, spacing=place)
+        labels = np.zeros((1, *source.shape), np.uint8)
+        self._prediction(source, organ).fill(ArraySink(labels))
+        return Volume(labels, source.affine, header=source.header, says=source.says)
+
+    def predict_probability(self, image: Given, *, spacing: Millimetres | None = None) -> Volume:
+        """Each region's probability before post-processing, (regions, Z, Y, X) float32 in [0, 1].
+
+        They stand in the order of schema.names. Arguments and errors are those of predict.
+        """
+        source = self._opened(image, spacing)
+        probability = np.zeros((len(self.schema.regions), *source.shape), np.float32)
+        VolumePrediction(self.models, source, precision=self.precision, device=self.device).fill_probability(
+            ArraySink(probability)
+        )
+        return Volume(probability, source.affine, says=source.says)
+
+    def write(
+        self,
+        source: VolumeSource,
+        target: Path,
+        *,
+        organ: VolumeSource | None = None,
+        probability_target: Path | None = None,
+        advance: Callable[[int], None] | None = None,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        """Predict a source to a file and give its row of the report (times in s, memory in MB).
+
+        before_commit is called when all is computed, just before the files take their places.
+        """
+        return self._prediction(source, organ, advance).write(target, probability_target, before_commit)
+
+    def check(self, source: VolumeSource, name: str) -> None:
+        """Refuse what the models cannot take.
+
+        Raises:
+            InputError: the channels are not as many as the models', or the spacing cannot be meant.
+        """
+        if source.channels != len(self.channels):
+            told = ", ".join(self.channels)
+            raise InputError(f"{name}: expected {len(self.channels)} channel(s) ({told}), got {source.channels}")
+        shape = network_shape(source, self.models[0].plan.preprocess)
+        if self.spacing and shape.voxels > MAX_ENLARGEMENT * source.shape.voxels:
+            raise InputError(
+                f"{name}: its spacing is {_told(spacing_of(source.affine))} mm, "
+                f"the model's {_told(self.spacing)} mm (z, y, x); is it in another unit? Give the right one with "
+                "--spacing"
+            )
+
+    def steps(self, organ_given: bool) -> tuple[Step, ...]:
+        """The plan's steps; an organ mask that no step looks at gates as early as nothing can undo it.
+
+        That is after the last step that looks at the probability or the image: such a step can bring
+        back what lies outside.
+
+        Raises:
+            UsageError: a step needs an organ mask and none is given.
+        """
+        steps = steps_from(list(self.models[0].plan.postprocess.steps))
+        if organ_given and not needs(steps).organ:
+            looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]
+            at = max(looking, default=0)
+            return (*steps[:at], OrganGate(), *steps[at:])
+        if needs(steps).organ and not organ_given:
+            raise UsageError("the run's postprocess.steps need an organ mask: give --organ-mask")
+        return steps
+
+    def windows(self, source: VolumeSource) -> int:
+        """How many windows all models will look at."""
+        return sum(
+            model.inferencer(precision=self.precision, device=self.device)
+            .grid(network_shape(source, model.plan.preprocess))
+            .count
+            for model in self.models
+        )
+
+    def _opened(self, image: Given, spacing: Millimetres | None) -> VolumeSource:
+        source = given_image(image, spacing=spacing)
+        if self.spacing and source.says == "nothing":
+            raise UsageError(
+                f"{name_of(image)} says no spacing and the model looks at {_told(self.spacing)} mm (z, y, x): "
+                "give spacing="
+            )
+        self.check(source, name_of(image))
+        return source
+
+    def _prediction(
+        self, source: VolumeSource, organ: VolumeSource | None, advance: Callable[[int], None] | None = None
+    ) -> VolumePrediction:
+        return VolumePrediction(
+            self.models,
+            source,
+            steps=self.steps(organ is not None),
+            organ=organ,
+            precision=self.precision,
+            device=self.device,
+            advance=advance,
+        )
+
+
+def load_run(
+    run: PathLike,
+    *more: PathLike,
+    weights: Weights = "last",
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    precision: Precision | Literal["auto"] = "auto",
+) -> Run:
+    """The models of a fold's folder, of a folder of folds, or of several of either, as one Run.
+
+    weights last are the averaged weights at the end of the training (or of what there is of it), best
+    those of its best validation. overrides change the plan's inference and postprocess sections. precision
+    auto is bfloat16 where the machine computes it natively.
+
+    Raises:
+        CheckpointError: not a run, damaged, or made by a newer version.
+        UsageError: an override of what the weights were trained for, models whose answers cannot be
+            averaged, or a device that is not there.
+    """
+    chosen = choose_device(device)
+    models = [model for path in (run, *more) for model in load_models(Path(path), weights=weights, overrides=overrides)]
+    check_ensemble(models)
+    return Run(tuple(models), _native(chosen) if precision == "auto" else precision, chosen)
+
+
+def _native(device: torch.device) -> Precision:
+    """bfloat16 where the machine computes it natively: the same choice every time on one machine."""
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+
+
+def _told(spacing: Spacing) -> str:
+    return "(" + ", ".join(f"{step:.4g}" for step in spacing) + ")"
