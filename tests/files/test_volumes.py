@@ -27,8 +27,8 @@ def touch(folder: Path, *names: str) -> None:
             path.touch()
 
 
-def found(folder: Path, *, channel_suffix: bool = False) -> dict[str, list[str]]:
-    volumes = find_volumes(folder, channel_suffix=channel_suffix)
+def found(folder: Path, *channels: str) -> dict[str, list[str]]:
+    volumes = find_volumes(folder, channels=channels)
     return {v.name: [str(p.relative_to(folder)) for p in v.paths] for v in volumes}
 
 
@@ -90,7 +90,7 @@ def test_npy_of_anything_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_slices_is_one_volume(tmp_path: Path) -> None:
     touch(tmp_path / "kidney", "0001.tif", "0002.tif", "notes.txt", ".hidden.nii", "spacing.json")
-    assert find_volumes(tmp_path / "kidney", channel_suffix=True)[0].paths == (tmp_path / "kidney",)
+    assert find_volumes(tmp_path / "kidney", channels=("t1", "flair"))[0].paths == (tmp_path / "kidney",)
     assert found(tmp_path) == {"kidney": ["kidney"]}
 
 
@@ -101,19 +101,57 @@ def test_files_and_slice_folders_are_a_batch_in_natural_order(tmp_path: Path) ->
 
 def test_a_file_is_a_batch_of_one(tmp_path: Path) -> None:
     touch(tmp_path, "c.nii.gz")
-    assert find_volumes(tmp_path / "c.nii.gz", channel_suffix=False)[0].name == "c"
+    assert find_volumes(tmp_path / "c.nii.gz")[0].name == "c"
 
 
-def test_channels_of_a_case_belong_together_only_where_asked(tmp_path: Path) -> None:
+def test_numbered_channels_of_a_case_belong_together_only_where_asked(tmp_path: Path) -> None:
     touch(tmp_path, *(f"case_{n}_000{c}.nii.gz" for n in (2, 10) for c in (0, 1)))
-    assert found(tmp_path, channel_suffix=True) == {
+    assert found(tmp_path, "t1", "flair") == {
         "case_2": ["case_2_0000.nii.gz", "case_2_0001.nii.gz"],
         "case_10": ["case_10_0000.nii.gz", "case_10_0001.nii.gz"],
     }
-    assert len(found(tmp_path)) == 4
-    (tmp_path / "case_10_0001.nii.gz").unlink()
-    with pytest.raises(InputError, match="case_10_0001"):
-        find_volumes(tmp_path, channel_suffix=True)
+    assert len(found(tmp_path)) == len(found(tmp_path, "image")) == 4
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (
+            ("B19_x_1_flair.nii.gz", "B19_x_1_t1.nii.gz", "B19_x_1_t1ce.nii.gz", "B19_x_1_seg.nii.gz"),
+            {"B19_x_1": ["B19_x_1_t1.nii.gz", "B19_x_1_t1ce.nii.gz", "B19_x_1_flair.nii.gz"]},
+        ),
+        (("a-b-T1.nii", "a-b-T1CE.nii", "a-b-FLAIR.nii"), {"a-b": ["a-b-T1.nii", "a-b-T1CE.nii", "a-b-FLAIR.nii"]}),
+        (("t1.nii", "Flair.npy", "t1ce.nii"), {"case": ["t1.nii", "t1ce.nii", "Flair.npy"]}),
+        (("a.nii", "b.nii"), {"a": ["a.nii"], "b": ["b.nii"]}),  # each holds all channels
+    ],
+)
+def test_channels_are_told_by_their_names(
+    tmp_path: Path, names: tuple[str, ...], expected: dict[str, list[str]]
+) -> None:
+    touch(tmp_path / "case", *names)
+    assert found(tmp_path / "case", "t1", "t1ce", "flair") == expected
+
+
+def test_all_that_is_wrong_with_channels_is_told_with_its_case(tmp_path: Path) -> None:
+    touch(tmp_path, "a_t1.nii", "a_flair.nii", "a_t2.nii", "b_t1.nii", "b_seg.nii", "c.nii", "d_FLAIR.nii")
+    with pytest.raises(
+        InputError,
+        match=r"channels t1 \(_0000\), flair \(_0001\) of every case.*missing: flair of b, t1 of d; "
+        r"not among them: a_t2\.nii; of no channel by their names: c\.nii",
+    ):
+        found(tmp_path, "t1", "flair")
+    touch(tmp_path / "n", "a_0000.nii", "a_0002.nii", "b_0000.nii", "b_0001.nii")
+    with pytest.raises(InputError, match=r"missing: flair of a; not among them: a_0002\.nii"):
+        found(tmp_path / "n", "t1", "flair")
+
+
+def test_the_others_of_a_case_are_no_patients_for_a_model_of_one_channel(tmp_path: Path) -> None:
+    touch(tmp_path, "a_t1.nii", "b_t1.nii", "b_seg.nii")
+    assert found(tmp_path, "t1") == {"a": ["a_t1.nii"], "b": ["b_t1.nii"]}
+    touch(tmp_path, "a_flair.nii", "b_flair.nii")
+    with pytest.raises(InputError, match=r"expected the channel t1 .* more: a_flair\.nii, b_flair\.nii"):
+        found(tmp_path, "t1")
+    assert len(found(tmp_path, "image")) == len(found(tmp_path)) == 5
 
 
 def test_a_lone_0000_is_no_part_of_the_name(tmp_path: Path) -> None:
@@ -127,23 +165,26 @@ def test_a_lone_0000_is_no_part_of_the_name(tmp_path: Path) -> None:
 def test_slices_beside_volumes_show_both_readings(tmp_path: Path, beside: str) -> None:
     touch(tmp_path, "1.tif", "2.tif", beside)
     with pytest.raises(UsageError, match=r"one volume of 2 slices .* or as 1 volumes"):
-        find_volumes(tmp_path, channel_suffix=False)
+        find_volumes(tmp_path)
 
 
 def test_nothing_to_find_says_what_was_looked_for(tmp_path: Path) -> None:
     for path, sentence in [(tmp_path / "missing", "does not exist"), (tmp_path, "looked for .*NIfTI .* found nothing")]:
         with pytest.raises(UsageError, match=sentence):
-            find_volumes(path, channel_suffix=False)
+            find_volumes(path)
     touch(tmp_path, "a.txt", "b.json")
     with pytest.raises(UsageError, match=r"found a\.txt, b\.json"):
-        find_volumes(tmp_path, channel_suffix=False)
+        find_volumes(tmp_path)
 
 
 def test_two_volumes_of_one_name_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "c.nii", "c.nii.gz")
-    for asked in (False, True):
-        with pytest.raises(UsageError, match=r"overwrite|both"):
-            find_volumes(tmp_path, channel_suffix=asked)
+    for channels in ((), ("t1", "flair")):
+        with pytest.raises(UsageError, match="overwrite"):
+            find_volumes(tmp_path, channels=channels)
+    touch(tmp_path / "n", "c_0001.nii", "c_flair.nii", "c_flair.npy", "c_t1.nii")
+    with pytest.raises(UsageError, match=r"both .*c_flair\.nii and .*c_flair\.npy are channel flair of case c"):
+        found(tmp_path / "n", "t1", "flair")
 
 
 def test_names_may_be_strange(tmp_path: Path) -> None:
@@ -151,7 +192,7 @@ def test_names_may_be_strange(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.eye(4)), tmp_path / "x.nii")
         (tmp_path / "x.nii").rename(tmp_path / name)
         assert open_volume(tmp_path / name).shape == (5, 4, 3)
-    assert len(find_volumes(tmp_path, channel_suffix=False)) == 3
+    assert len(find_volumes(tmp_path)) == 3
 
 
 def test_a_case_folder_lends_its_name_to_the_slices_in_it(tmp_path: Path) -> None:
@@ -160,5 +201,5 @@ def test_a_case_folder_lends_its_name_to_the_slices_in_it(tmp_path: Path) -> Non
         sink.write(Box.whole(Shape3(3, 4, 5)), np.ones((1, 3, 4, 5), np.uint16))
         sink.commit()
     one = tmp_path / "kidney_1" / "images"
-    assert find_volumes(one, channel_suffix=False) == [FoundVolume("kidney_1", (one,))]
-    assert [v.name for v in find_volumes(tmp_path, channel_suffix=False)] == ["kidney_1", "kidney_2"]
+    assert find_volumes(one) == [FoundVolume("kidney_1", (one,))]
+    assert [v.name for v in find_volumes(tmp_path)] == ["kidney_1", "kidney_2"]

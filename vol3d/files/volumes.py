@@ -1,14 +1,14 @@
 """Any volume by its content, then its suffix; and what is a volume in a folder."""
 
-import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vol3d.errors import InputError, UsageError
 from vol3d.files.arrays import create_npy, open_npy
+from vol3d.files.channels import grouped
 from vol3d.files.names import NIFTI, NPY, TIFF, natural_key, stem_of, suffix_of
 from vol3d.files.nifti import create_nifti, open_nifti
 from vol3d.files.tiff import create_slices, create_stack, open_slices, open_stack
@@ -19,15 +19,18 @@ from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSink, VolumeSource
 
 IMAGES = "images"
-_CHANNEL = re.compile(r"(.+)_(\d{4})")
 
 
 @dataclass(frozen=True)
 class FoundVolume:
-    """A case to predict: its name and one file (or slice folder) per channel."""
+    """A case to predict: its name and one file (or slice folder) per channel.
+
+    spacing (mm) is what a table of cases says of it, over what the files say.
+    """
 
     name: str
     paths: tuple[Path, ...]
+    spacing: Spacing | None = None
 
 
 @dataclass(frozen=True)
@@ -120,16 +123,15 @@ def create_volume(
     return create(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like, labels=labels)
 
 
-def find_volumes(folder: Path, *, channel_suffix: bool) -> list[FoundVolume]:
+def find_volumes(folder: Path, *, channels: Sequence[str] = ()) -> list[FoundVolume]:
     """The volumes of a folder, in natural order: of slices one, of files or slice folders each of them.
 
-    A single file is a batch of one. With channel_suffix, files case_0000, case_0001 are channels of
-    one case; without, only a batch in which all names end in _0000 loses that ending. Other files lie
-    beside the volumes and are ignored.
+    A single file is a batch of one. channels are those that each volume must have: files are told
+    together as vol3d.files.channels.grouped says. Other files lie beside the volumes and are ignored.
 
     Raises:
         UsageError: nothing to find, or slices lie beside volumes, or two volumes share a name.
-        InputError: a channel of a case is missing.
+        InputError: channels of cases are missing, or there are others.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -139,7 +141,8 @@ def find_volumes(folder: Path, *, channel_suffix: bool) -> list[FoundVolume]:
     volumes = volume_paths(folder)
     if volumes == [folder]:
         return [FoundVolume(_case_name(folder), (folder,))]
-    found = _grouped(volumes, channel_suffix=channel_suffix)
+    stems = {path: _case_name(path) for path in volumes}
+    found = [FoundVolume(name, paths) for name, paths in grouped(stems, channels, folder=folder)]
     twice = sorted(name for name, count in Counter(f.name for f in found).items() if count > 1)
     if twice:
         raise UsageError(f"{folder}: several volumes are named {', '.join(twice)}; their results would overwrite")
@@ -177,21 +180,3 @@ def volume_paths(folder: Path) -> list[Path]:
 def _case_name(path: Path) -> str:
     folder = path.resolve()
     return folder.parent.name if folder.name == IMAGES and path.is_dir() else stem_of(folder)
-
-
-def _grouped(volumes: list[Path], *, channel_suffix: bool) -> list[FoundVolume]:
-    matches = {p: _CHANNEL.fullmatch(_case_name(p)) for p in volumes}
-    if not channel_suffix:
-        single = all(m is not None and m[2] == "0000" for m in matches.values())
-        return [FoundVolume(m[1] if single and m else _case_name(p), (p,)) for p, m in matches.items()]
-    cases: dict[str, dict[int, Path]] = {}
-    for path, match in matches.items():
-        name, channel = (match[1], int(match[2])) if match else (_case_name(path), 0)
-        if channel in cases.setdefault(name, {}):
-            raise UsageError(f"both {cases[name][channel]} and {path} are channel {channel:04d} of case {name}")
-        cases[name][channel] = path
-    count = max(max(channels) for channels in cases.values()) + 1
-    missing = [f"{n}_{c:04d}" for n, channels in cases.items() for c in range(count) if c not in channels]
-    if missing:
-        raise InputError(f"missing channels in {volumes[0].parent}: {', '.join(missing)}")
-    return [FoundVolume(name, tuple(channels[c] for c in sorted(channels))) for name, channels in cases.items()]

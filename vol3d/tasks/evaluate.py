@@ -154,7 +154,7 @@ def regions(definitions: Iterable[str]) -> LabelSchema:
 
 
 def _paired(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
-    predicted, true = (find_volumes(path, channel_suffix=False) for path in (prediction, truth))
+    predicted, true = (find_volumes(path) for path in (prediction, truth))
     if any(found[0].paths[0] == path for found, path in ((predicted, prediction), (true, truth))):
         if len(predicted) != 1 or len(true) != 1:
             raise UsageError(
