@@ -5,6 +5,9 @@ came, which file, and what to do; commands print that message alone and exit wit
 Anything else that escapes is a bug in vol3d (exit code 1).
 """
 
+from collections.abc import Collection
+from difflib import get_close_matches
+
 
 class Vol3dError(Exception):
     """A problem that can be said in one sentence."""
@@ -57,3 +60,10 @@ class StoppedError(Vol3dError):
         super().__init__(message)
         if signal is not None:
             self.exit_code = 128 + signal
+
+
+def unknown_name(what: str, name: str, known: Collection[str]) -> str:
+    """The sentence about a name that nothing is registered under; those of plugins may be meant."""
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(known)) or 'none'};"
+    return f"unknown {what} {name!r}, {hint} what a plugin registers needs --plugin FILE.py"

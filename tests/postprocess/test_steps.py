@@ -186,7 +186,7 @@ def test_plain_data_and_back() -> None:
         ({"largest": {}}, "expected a list of steps"),
         ([{"largest": {}, "fill_holes": {}}], "expected one step as"),
         ([3], "expected one step as"),
-        ([{"size_filer": {}}], "step 'size_filer' is not known; did you mean 'size_filter'"),
+        ([{"size_filer": {}}], "unknown step 'size_filer', did you mean 'size_filter'"),
         ([{"size_filter": {"min_volume": 1}}], "size_filter: the field 'min_volume' .* did you mean 'min_volume_mm3'"),
         ([{"size_filter": {}}], "size_filter needs min_volume_mm3"),
         ([{"size_filter": 3}], "size_filter: expected its fields"),

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of the network")
+    add("--plugin", type=Path, action="append", default=[], metavar="FILE.py", help="registers networks, losses ...")
     add("--dry-run", action="store_true", help="tell what would be done and stop")
 
 
@@ -31,8 +32,10 @@ def run(arguments: argparse.Namespace) -> Outcome:
     """Predict."""
     from vol3d.errors import UsageError
     from vol3d.shapes import Spacing
+    from vol3d.tasks.plugins import load_plugins
     from vol3d.tasks.predict import predict
 
+    load_plugins(arguments.plugin)
     spacing = Spacing(*arguments.spacing) if arguments.spacing else None
     if spacing and not all(0 < step < float("inf") for step in spacing):
         raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")

@@ -19,13 +19,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue a stopped or killed run")
     parser.add_argument("--init", type=Path, metavar="RUN|WEIGHTS", help="begin with these weights")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    parser.add_argument(
+        "--plugin", type=Path, action="append", default=[], metavar="FILE.py", help="registers networks, losses ..."
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Train."""
+    from vol3d.tasks.plugins import load_plugins
     from vol3d.tasks.train import train
 
+    load_plugins(arguments.plugin)
     results = train(
         arguments.dataset,
         out=arguments.out or Path("runs") / arguments.dataset.resolve().name,

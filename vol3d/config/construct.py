@@ -70,6 +70,8 @@ def _build_section(kind: Any, given: Given, path: str, default: Any) -> Any:
     """A dataclass or named tuple from a mapping."""
     defaults = _defaults(kind, default)
     for key, one in given.value.items():
+        if key in ("plugin", "plugins") and key not in defaults:
+            one.refuse(joined(path, key), "a setting cannot name a plugin: give --plugin FILE.py on the command line")
         if key not in defaults:
             near = get_close_matches(key, defaults, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(defaults)}"

@@ -129,6 +129,18 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
 
 
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        UsageError: it is missing or cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+
+
 def _previous(target: Path) -> Path:
     return partial_of(target).with_suffix(".previous")
 

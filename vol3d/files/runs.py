@@ -51,6 +51,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else None
         raise CheckpointError(f"{path} has format {found}, this version of vol3d reads format {FORMAT}")
+    if named := content.keys() & {"plugin", "plugins"}:
+        raise CheckpointError(
+            f"{path} names a {min(named)}: a checkpoint cannot, plugins are given by --plugin FILE.py"
+        )
     return content
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from vol3d.errors import unknown_name
 from vol3d.network.unet import UNet, UNetSettings, required_multiple
 from vol3d.shapes import Shape3
 
@@ -34,9 +35,7 @@ class NetworkSettings:
 
     def __post_init__(self) -> None:
         if self.name not in _NETWORKS:
-            near = get_close_matches(self.name, _NETWORKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_NETWORKS))}"
-            raise ValueError(f"name: unknown network {self.name!r}, {hint}")
+            raise ValueError(f"name: {unknown_name('network', self.name, _NETWORKS)}")
         if self.base_features != "auto" and self.base_features < 1:
             raise ValueError(f"base_features must be 1 or more, got {self.base_features}")
 

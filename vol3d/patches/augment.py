@@ -4,20 +4,42 @@ All spatial changes of a sample (flips, quarter turns, oblique turns, scale) are
 patch is read through it out of a larger cube, so that corners hold image and not padding.
 """
 
+import inspect
 import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
+from vol3d.errors import UsageError, unknown_name
 from vol3d.shapes import Shape3, Spacing
 
 Axis = Literal["z", "y", "x"]
 AXES: tuple[Axis, ...] = ("z", "y", "x")
 PLANES = ((1, 2), (0, 1), (0, 2))
 THICK = 3.0
+
+Augmentation = Callable[..., tuple[Tensor, Tensor]]
+"""Images (B, C, Z, Y, X) float32, labels (B, Z, Y, X), a CPU generator, options by name; to both, their shapes kept."""
+
+_AUGMENTATIONS: dict[str, Augmentation] = {}
+
+
+def register_augmentation(name: str, augmentation: Augmentation) -> None:
+    """Make an augmentation of whole batches known by name, to be enabled in AugmentSettings.extra.
+
+    It gets patches on the training's device, augmented already, and draws all chance from the generator,
+    so that a resumed training sees what an uninterrupted one does.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+    if name in _AUGMENTATIONS:
+        raise ValueError(f"an augmentation named {name!r} exists already; choose another name")
+    _AUGMENTATIONS[name] = augmentation
 
 
 @dataclass(frozen=True)
@@ -45,6 +67,7 @@ class AugmentSettings:
     contrast: tuple[float, float] = (0.75, 1.25)
     gamma_chance: float = 0.3
     gamma: tuple[float, float] = (0.7, 1.5)
+    extra: dict[str, dict[str, Any]] = field(default_factory=dict)  # registered ones with their options, in order
 
     def __post_init__(self) -> None:
         for name in ("rotation", "scale", "noise", "blur", "brightness", "contrast", "gamma"):
@@ -55,6 +78,13 @@ class AugmentSettings:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f"{name} must be two positive numbers in order, got {low} and {high}")
+        for name, options in self.extra.items():
+            if name not in _AUGMENTATIONS:
+                raise ValueError(f"extra: {unknown_name('augmentation', name, _AUGMENTATIONS)}")
+            try:
+                inspect.signature(_AUGMENTATIONS[name]).bind(..., ..., ..., **options)
+            except TypeError as error:
+                raise ValueError(f"extra: {name}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -93,7 +123,16 @@ class Augmenter:
         """
         matrices = torch.stack([self._matrix(generator) for _ in range(images.shape[0])])
         images, labels = self._read(images, labels, matrices.to(images.device))
-        return self._intensity(images, generator), labels
+        images = self._intensity(images, generator)
+        for name, options in self.settings.extra.items():
+            shapes = images.shape, labels.shape
+            images, labels = _AUGMENTATIONS[name](images, labels, generator, **options)
+            if (images.shape, labels.shape) != shapes:
+                raise UsageError(
+                    f"augmentation {name!r} must keep the shapes {', '.join(str(tuple(s)) for s in shapes)}, "
+                    f"got {tuple(images.shape)}, {tuple(labels.shape)}"
+                )
+        return images, labels
 
     def _turning_planes(self) -> tuple[tuple[int, int], ...]:
         coarse = max(self.spacing) / min(self.spacing) > THICK

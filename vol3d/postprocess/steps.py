@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
+from vol3d.errors import unknown_name
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowRange, GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
@@ -174,7 +175,7 @@ def _step(entry: Any) -> Step:
         raise ValueError(f"expected one step as {{name: {{field: value}}}}, got {entry!r}")
     ((name, values),) = entry.items()
     if name not in STEPS:
-        raise ValueError(_unknown("the step", name, tuple(STEPS)))
+        raise ValueError(unknown_name("step", str(name), STEPS))
     values = {} if values is None else values
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected its fields as {{field: value}}, got {values!r}")

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from vol3d.files.atomic import append_line, read_text, write_json, write_text
 from vol3d.files.pictures import write_png
 from vol3d.files.runs import fold_folders, load_checkpoint, read_records, save_checkpoint, truncate_records
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
+from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.signals import StopFlag
 from vol3d.tasks.training_data import PreparedCase, batches_of, prepare, validation_of
@@ -168,7 +169,7 @@ class FoldTraining:
 
     def _write_environment(self, precision: Precision, network: torch.nn.Module) -> None:
         write_json(
-            self.folder / "environment.json",
+            self.folder / ENVIRONMENT,
             {
                 "vol3d": __version__,
                 "python": platform.python_version(),
@@ -179,6 +180,7 @@ class FoldTraining:
                 "threads": torch.get_num_threads(),
                 "precision": precision,
                 "parameters": sum(p.numel() for p in network.parameters()),
+                "plugins": [asdict(plugin) for plugin in loaded_plugins()],
             },
         )
 

@@ -1,4 +1,4 @@
-"""The models of a run's folder: networks with their plans."""
+"""A trained run, opened for prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from vol3d.files.atomic import read_text
 from vol3d.files.runs import checkpoint_sha256, fold_folders, load_checkpoint
 from vol3d.inference.inferencer import Inferencer
 from vol3d.tasks.assemble import check_edges, check_step_regions, inferencer_of, load_weights, network_of
+from vol3d.tasks.plugins import lacking
 from vol3d.training.schedule import Precision
 
 Weights = Literal["last", "best"]
@@ -36,7 +37,7 @@ class Model:
         return inferencer_of(self.network, self.plan, precision=precision, mirror_axes=axes, device=device)
 
 
-def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> list[Model]:
+def load_run(run: Path, *, weights: Weights = "last", overrides: Sequence[str] = ()) -> list[Model]:
     """The models of a run: one for a fold's folder, one per fold for a folder of folds.
 
     weights last are the averaged weights at the end of the training (or of what there is of it), best
@@ -44,12 +45,12 @@ def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> lis
 
     Raises:
         CheckpointError: not a run, damaged, or made by a newer version.
-        UsageError: an override of what the weights were trained for.
+        UsageError: an override of what the weights were trained for, or a plugin that is not loaded.
     """
     for override in overrides:
         if override.split(".")[0] not in ("inference", "postprocess"):
             raise UsageError(f"{override}: a prediction can change inference.* and postprocess.* only")
-    return [_load_fold(folder, weights, overrides) for folder in fold_folders(run)]
+    return [_load_fold(folder, weights, overrides) for folder in fold_folders(Path(run))]
 
 
 def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Model:
@@ -60,6 +61,8 @@ def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Mode
         trained = load(Plan, text=text, name=str(path))
         network = network_of(trained)
     except (UsageError, InputError, ValueError) as error:
+        if told := lacking(folder):
+            raise UsageError(f"{error}; {told}") from error
         raise CheckpointError(f"{error}; the run cannot be used as it is") from error
     plan = load(Plan, text=text, name=str(path), overrides=overrides)
     check_edges(plan.network, {"inference.window": plan.inference.window})

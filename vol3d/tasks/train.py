@@ -18,6 +18,7 @@ from vol3d.files.atomic import read_text
 from vol3d.files.lock import lock
 from vol3d.tasks.assemble import check_edges, choose_device, fill
 from vol3d.tasks.fold import FoldTraining, TrainResult
+from vol3d.tasks.plugins import differing, lacking
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.signals import stop_flag
 from vol3d.tasks.training_data import measure
@@ -65,6 +66,8 @@ def train(
     results = []
     for name in folds:
         folder = _folder(out, name)
+        if told := differing(folder):
+            reporter.warn(told)
         with lock(folder), stop_flag() as stop:
             results.append(FoldTraining(folder, configs[name], cases, chosen, reporter, stop).train(name, init))
     return results
@@ -87,10 +90,14 @@ def _stored(folder: Path, overrides: Sequence[str]) -> Config:
     """The configuration that a run was begun with, changed where a training may change on its way."""
     path = folder / "config.yaml"
     text = read_text(path)
-    begun = load(Config, text=text, name=str(path))
+    try:
+        begun = load(Config, text=text, name=str(path))
+    except UsageError as error:
+        told = lacking(folder)
+        raise UsageError(f"{error}; {told}" if told else str(error)) from error
     # What was left to the plan has its answer by now.
-    told = [o for o in overrides if o.partition("=")[2].strip() != "auto"]
-    config = load(Config, text=text, name=str(path), overrides=told)
+    wanted = [o for o in overrides if o.partition("=")[2].strip() != "auto"]
+    config = load(Config, text=text, name=str(path), overrides=wanted)
     for section in ("data", "preprocess", "network"):
         if getattr(begun, section) != getattr(config, section):
             raise UsageError(

@@ -7,13 +7,14 @@ is False where a voxel is to be ignored. Everything is computed in float32, also
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from math import isfinite
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from vol3d.errors import unknown_name
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -35,9 +36,7 @@ class LossSettings:
     def __post_init__(self) -> None:
         for name in self.terms:
             if name not in _TERMS:
-                near = get_close_matches(name, _TERMS, n=1)
-                hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(_TERMS))}"
-                raise ValueError(f"terms: unknown loss {name!r}, {hint}")
+                raise ValueError(f"terms: {unknown_name('loss', name, _TERMS)}")
         weights = list(self.terms.values())
         if not all(isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
             raise ValueError(f"terms: weights must be 0 or more and not all 0, got {weights}")
