@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from vol3d.patches.augment import register_augmentation
     from vol3d.postprocess.steps import register_step
     from vol3d.tasks.evaluate import evaluate
-    from vol3d.tasks.models import load_run
     from vol3d.tasks.predict import predict
+    from vol3d.tasks.run import Run, load_run
     from vol3d.tasks.train import train
     from vol3d.training.losses import register_loss
     from vol3d.viewer.error_map import error_map
+    from vol3d.volume.volume import Volume
 
 __all__ = [
+    "Run",
+    "Volume",
     "__version__",
     "error_map",
     "evaluate",
@@ -47,9 +50,11 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Run": "tasks.run",
+    "Volume": "volume.volume",
     "error_map": "viewer.error_map",
     "evaluate": "tasks.evaluate",
-    "load_run": "tasks.models",
+    "load_run": "tasks.run",
     "predict": "tasks.predict",
     "register_augmentation": "patches.augment",
     "register_loss": "training.losses",

@@ -1,4 +1,4 @@
-"""A trained run, opened for prediction."""
+"""The models of a run's folder: networks with their plans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Model:
         return inferencer_of(self.network, self.plan, precision=precision, mirror_axes=axes, device=device)
 
 
-def load_run(run: Path, *, weights: Weights = "last", overrides: Sequence[str] = ()) -> list[Model]:
+def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> list[Model]:
     """The models of a run: one for a fold's folder, one per fold for a folder of folds.
 
     weights last are the averaged weights at the end of the training (or of what there is of it), best
@@ -50,7 +50,7 @@ def load_run(run: Path, *, weights: Weights = "last", overrides: Sequence[str] =
     for override in overrides:
         if override.split(".")[0] not in ("inference", "postprocess"):
             raise UsageError(f"{override}: a prediction can change inference.* and postprocess.* only")
-    return [_load_fold(folder, weights, overrides) for folder in fold_folders(Path(run))]
+    return [_load_fold(folder, weights, overrides) for folder in fold_folders(run)]
 
 
 def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Model:

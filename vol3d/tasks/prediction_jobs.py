@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from vol3d.files.identity import content_sha256, stat_identity
 from vol3d.files.names import suffix_of
 from vol3d.files.volumes import FoundVolume, find_volumes
 from vol3d.shapes import Spacing
+from vol3d.tasks.plugins import loaded_plugins
 from vol3d.tasks.run import Run
 from vol3d.version import __version__
 
@@ -106,6 +107,7 @@ def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: 
         "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in run.models],
         "precision": run.precision,
         "spacing": spacing,
+        "plugins": [asdict(plugin) for plugin in loaded_plugins()],
         "vol3d": __version__,
     }
     plain: dict[str, Any] = json.loads(json.dumps(made_from))
