@@ -102,7 +102,7 @@ def test_a_run_made_with_a_plugin_records_it_and_needs_it(
     for command, arguments in ((main_predict, predict), (main_train, resume)):
         assert command(arguments) == 2
         told = capsys.readouterr().err
-        assert "unknown network 'point'" in told
+        assert "what a plugin registers needs --plugin" in told
         assert f"my_plugin.py (SHA-256 {sha(plugin)[:12]}…): give --plugin my_plugin.py" in told
 
     # another content: a warning with both hashes, another identity
