@@ -20,7 +20,11 @@ from vol3d.tasks.benchmark_row import Row
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 TITLES = {name: f"vol3d-{name}" if name in ("train", "predict", "view") else f"vol3d {name}" for name in COMMANDS}
 # Keys that only some calls have; the others must come out of every call.
-SOMETIMES = {"predict": {"failed.*", "volumes[].probability"}, "view": {"notes[]"}}
+SOMETIMES = {
+    "info": {"failed.*", "volumes[].warnings[]"},
+    "predict": {"failed.*", "volumes[].probability"},
+    "view": {"notes[]"},
+}
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -131,6 +135,7 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     assert set(volume["seconds"]) == {"read", "normalise", "network", "resample", "postprocess", "write", "total"}
 
     checked("evaluate", volume["output"], case / "labels")
+    checked("info", Path(__file__).parents[1] / "data" / "tiny_mask.nii.gz")
     checked("view", "--pred", volume["output"], "--truth", case / "labels", "--mips", folder / "mips.png")
     told_files = set(re.findall(r"RUN/fold_K/([\w.]+)", PAGE)) | {"learning_curve.png"}
     assert told_files <= {path.name for path in (run / "fold_0").iterdir()}

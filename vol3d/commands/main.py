@@ -17,7 +17,7 @@ from vol3d.commands.outcome import Outcome
 from vol3d.errors import Vol3dError
 from vol3d.version import __version__
 
-COMMANDS = ("train", "predict", "view", "evaluate", "phantom", "benchmark")
+COMMANDS = ("train", "predict", "view", "evaluate", "info", "phantom", "benchmark")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,7 +69,7 @@ def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     try:
         # Intermixed, so that section.key=value may stand before or after the options.
-        arguments = parser.parse_intermixed_args(sys.argv[1:] if argv is None else list(argv))
+        arguments = parser.parse_intermixed_args(_without_dashes(sys.argv[1:] if argv is None else list(argv)))
         outcome: Outcome = command.run(arguments)
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -92,6 +92,12 @@ def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:
     return _show(outcome, as_json=arguments.json)
 
 
+def _without_dashes(argv: list[str]) -> list[str]:
+    """The words without ``--``, which intermixed parsing does not know: what follows it is made no option."""
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at] + [f"./{word}" if word.startswith("-") else word for word in argv[at + 1 :]]
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """Python's own, torch's on a GPU, or torch's on the CPU, which has no class of its own."""
     named = type(error).__name__ == "OutOfMemoryError"  # torch is not imported for a name
@@ -103,11 +109,20 @@ def _show(outcome: Outcome, *, as_json: bool) -> int:
         if as_json:
             print(json.dumps(outcome.data, allow_nan=False))
         elif outcome.text:
-            print(outcome.text)
+            _print(outcome.text)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, say) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return outcome.exit_code
+
+
+def _print(text: str) -> None:
+    """Print a text; what stdout cannot encode (a name that is no UTF-8) as escapes."""
+    try:
+        print(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding
+        print(text.encode(encoding, "backslashreplace").decode(encoding))
 
 
 if __name__ == "__main__":

@@ -39,12 +39,12 @@ class NiftiSource:
     warnings holds sentences about what is odd.
     """
 
-    access: Access = "random"
     says: Says = "place"
 
     def __init__(self, path: Path, *, spacing: Spacing | None = None) -> None:
         self.path = path
         self._zipped, header = _header(path)
+        self.access: Access = "sequential" if self._zipped else "random"
         self._stored, self._samples = stored_type(path, header)
         self._file_channels, *extent = dims_of(path, header)
         self.shape, self.channels = Shape3(*extent), self._samples * self._file_channels
