@@ -23,12 +23,14 @@ from typing import TYPE_CHECKING, Any
 from vol3d.version import __version__
 
 if TYPE_CHECKING:
+    from vol3d.files.whole import load_volume, save_volume
     from vol3d.network.build import register_network
     from vol3d.patches.augment import register_augmentation
     from vol3d.postprocess.steps import register_step
     from vol3d.tasks.evaluate import evaluate
     from vol3d.tasks.predict import predict
     from vol3d.tasks.run import Run, load_run
+    from vol3d.tasks.sliding_window import sliding_window
     from vol3d.tasks.train import train
     from vol3d.training.losses import register_loss
     from vol3d.viewer.error_map import error_map
@@ -41,11 +43,14 @@ __all__ = [
     "error_map",
     "evaluate",
     "load_run",
+    "load_volume",
     "predict",
     "register_augmentation",
     "register_loss",
     "register_network",
     "register_step",
+    "save_volume",
+    "sliding_window",
     "train",
 ]
 
@@ -55,11 +60,14 @@ _WHERE = {
     "error_map": "viewer.error_map",
     "evaluate": "tasks.evaluate",
     "load_run": "tasks.run",
+    "load_volume": "files.whole",
     "predict": "tasks.predict",
     "register_augmentation": "patches.augment",
     "register_loss": "training.losses",
     "register_network": "network.build",
     "register_step": "postprocess.steps",
+    "save_volume": "files.whole",
+    "sliding_window": "tasks.sliding_window",
     "train": "tasks.train",
 }
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,11 +41,15 @@ def given_image(given: Given, *, spacing: Millimetres | None = None) -> VolumeSo
 
 def given_label(given: Given, *, image: VolumeSource, spacing: Millimetres | None = None) -> VolumeSource:
     """A label, or an organ mask, as uint8 on the grid of image; errors as open_label's and given_image's."""
+    return label_on(given_volume(given, spacing=spacing), name=name_of(given), image=image)
+
+
+def given_volume(given: Given, *, spacing: Millimetres | None = None) -> VolumeSource:
+    """One volume as it is, of one path at most; errors as given_image's."""
     paths = _paths(given)
     if len(paths) > 1:
-        raise UsageError(f"expected one label volume, got {len(paths)} files")
-    label = open_volume(paths[0], spacing=_checked(spacing)) if paths else _in_memory(given, spacing)
-    return label_on(label, name=name_of(given), image=image)
+        raise UsageError(f"expected one volume, got {len(paths)} files")
+    return open_volume(paths[0], spacing=_checked(spacing)) if paths else _in_memory(given, spacing)
 
 
 def name_of(given: Given) -> str:
@@ -54,10 +58,15 @@ def name_of(given: Given) -> str:
     return str(paths[0]) if paths else "the volume" if isinstance(given, Volume) else "the array"
 
 
+def is_path(given: object) -> TypeGuard[PathLike]:
+    """Whether it names a file or a folder."""
+    return isinstance(given, str | os.PathLike)
+
+
 def _paths(given: Given) -> list[Path]:
-    if isinstance(given, str | os.PathLike):
+    if is_path(given):
         return [Path(given)]
-    if isinstance(given, list | tuple) and given and all(isinstance(one, str | os.PathLike) for one in given):
+    if isinstance(given, list | tuple) and given and all(map(is_path, given)):
         return [Path(one) for one in given]
     return []
 

@@ -12,6 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3d.geometry.affine import agree
+from vol3d.volume.volume import Volume
+
 BACKGROUND: Final = 0
 HIT: Final = 1
 FALSE_POSITIVE: Final = 2
@@ -52,16 +55,21 @@ class ErrorCounts:
 
 
 def error_map(
-    prediction: NDArray[np.bool_], reference: NDArray[np.bool_], *, tolerance_voxels: float = 0
+    prediction: NDArray[np.bool_] | Volume, reference: NDArray[np.bool_] | Volume, *, tolerance_voxels: float = 0
 ) -> NDArray[np.uint8]:
-    """BACKGROUND, HIT, FALSE_POSITIVE or MISS for each voxel of two (Z, Y, X) masks.
+    """BACKGROUND 0, HIT 1, FALSE_POSITIVE 2 or MISS 3 for each voxel of two (Z, Y, X) masks.
 
-    With a tolerance, a wrong voxel whose centre lies within so many voxels (Euclidean, whatever the
-    spacing) of the other mask counts as a hit: the boundary's jitter disappears from the drawing.
+    Of a Volume of labels, all but 0 is the mask; two Volumes must lie on one grid. With a tolerance, a
+    wrong voxel whose centre lies within so many voxels (Euclidean, whatever the spacing) of the other mask
+    counts as a hit: the boundary's jitter disappears from the drawing.
 
     Raises:
-        ValueError: the masks are not bool or not of one shape, or the tolerance is negative.
+        ValueError: the masks are not bool or not on one grid, a Volume has several channels, or the
+            tolerance is negative.
     """
+    if isinstance(prediction, Volume) and isinstance(reference, Volume):
+        _check_place(prediction, reference)
+    prediction, reference = _mask(prediction), _mask(reference)
     for mask in (prediction, reference):
         if mask.dtype != np.bool_ or mask.ndim != 3:
             raise ValueError(f"expected (Z, Y, X) bool masks, got {mask.dtype} of shape {mask.shape}")
@@ -109,6 +117,20 @@ def pool(codes: NDArray[np.uint8], factor: int | tuple[int, int, int]) -> NDArra
         pooled[votes >= most] = code
         np.maximum(most, votes, out=most)
     return pooled
+
+
+def _check_place(prediction: Volume, reference: Volume) -> None:
+    if not agree(prediction.affine, reference.affine, reference.shape):
+        raise ValueError("expected two Volumes on one grid, got two places: resample one of them")
+
+
+def _mask(given: NDArray[np.bool_] | Volume) -> NDArray[np.bool_]:
+    if not isinstance(given, Volume):
+        return given
+    if given.channels != 1:
+        raise ValueError(f"expected a Volume of one channel of labels, got {given.channels}")
+    mask: NDArray[np.bool_] = given.array[0] != 0
+    return mask
 
 
 def _ratio(part: int, whole: int) -> float | None:

@@ -21,7 +21,7 @@ _STORED_AS = {"bool": np.uint8, "float16": np.float32}  # types that the other f
 _NIFTI1_LIMIT = np.iinfo(np.int16).max
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume(ArraySource):
     """Voxels and their place: a VolumeSource that is in memory.
 
@@ -43,6 +43,10 @@ class Volume(ArraySource):
             raise ValueError(f"expected an affine (4, 4) from index (z, y, x, 1) to RAS+ mm, got {affine.tolist()}")
         object.__setattr__(self, "array", array if array.ndim == 4 else array[None])
         object.__setattr__(self, "affine", affine)
+
+    def __repr__(self) -> str:
+        spacing = ", ".join(f"{step:.4g}" for step in self.spacing)
+        return f"Volume({self.array.dtype} {self.array.shape}, spacing ({spacing}) mm)"
 
     @classmethod
     def from_array(cls, array: ArrayLike, *, spacing: Spacing | tuple[float, float, float] | None = None) -> "Volume":
@@ -128,6 +132,31 @@ class Volume(ArraySource):
         image.SetOrigin(affine[:3, 3].tolist())
         image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
         return image
+
+    @classmethod
+    def from_monai(cls, image: Any, *, affine: ArrayLike | None = None) -> "Volume":
+        """A MONAI MetaTensor, channel first: (C, X, Y, Z), or (X, Y, Z) for one channel.
+
+        affine (4, 4), from index (x, y, z, 1) to RAS+ mm, stands in for one that the tensor does not carry,
+        such as that of an image_meta_dict.
+
+        Raises:
+            ValueError: there is no affine.
+        """
+        if affine is None and not hasattr(image, "affine"):
+            raise ValueError(f"expected a MetaTensor, got a {type(image).__name__}: give affine=")
+        world = np.array(image.affine if affine is None else affine, dtype=np.float64)
+        if affine is None and image.meta.get("space") == "LPS":
+            world = _LPS * world
+        values = np.asarray(image.cpu() if hasattr(image, "cpu") else image)
+        return cls(np.swapaxes(values, -1, -3), world[:, REVERSED])
+
+    def to_monai(self) -> Any:
+        """A MONAI MetaTensor (C, X, Y, Z) with its affine in RAS+ mm, as LoadImage and EnsureChannelFirst give."""
+        from monai.data import MetaTensor
+
+        voxels = np.ascontiguousarray(self.array.swapaxes(1, 3))
+        return MetaTensor(voxels, affine=self.affine[:, REVERSED].copy(), meta={"space": "RAS"})
 
     def _as_stored(self) -> NDArray[Any]:
         return self.array.astype(_STORED_AS.get(self.dtype.name, self.dtype), copy=False)

@@ -1,0 +1,99 @@
+"""Any network over any volume, without a run: windows, blended."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vol3d.datasets.given import Given, given_image
+from vol3d.errors import UsageError
+from vol3d.inference.inferencer import Inferencer
+from vol3d.inference.symmetry import Axis, mirrored
+from vol3d.shapes import Shape3
+from vol3d.training.schedule import Precision
+from vol3d.volume.volume import Volume
+
+Activation = Literal["none", "softmax", "sigmoid"]
+_ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
+    "none": lambda logits: logits,
+    "softmax": lambda logits: logits.softmax(dim=1),
+    "sigmoid": Tensor.sigmoid,
+}
+
+
+def sliding_window(
+    image: Given,
+    network: Callable[[Tensor], Tensor],
+    *,
+    window: tuple[int, int, int],
+    overlap: float = 0.5,
+    activation: Activation = "none",
+    mirror_axes: Sequence[Axis] = (),
+    batch: int = 1,
+    precision: Precision = "float32",
+    device: str | torch.device | None = None,
+) -> Volume:
+    """Slide a network over an image and blend its answers with Gaussian shares that sum to one.
+
+    image is a path, the paths of the channels, a Volume, or an array (Z, Y, X) or (C, Z, Y, X); it is handed on
+    with its own values. network is an nn.Module, seen in evaluation mode and left as it was, or any function: it
+    maps a batch (B, C, *window) float32 to (B, K, *window). overlap is the fraction that neighbouring windows
+    share. What is blended, and averaged over mirror_axes, are logits (activation none) or probabilities. device
+    is the module's own, the CPU for a function.
+
+    The answer (K, Z, Y, X), float32, lies on the image's grid.
+
+    Raises:
+        UsageError: the image cannot be opened, or the network answers another shape.
+        InputError: a file is damaged, or the channels lie on different grids.
+        ValueError: overlap is outside [0, 1), or a window is not positive.
+    """
+    source = given_image(image)
+    shape = Shape3(*window)
+    if min(shape) < 1 or not 0 <= overlap < 1 or batch < 1:
+        told = f"window {tuple(window)}, batch {batch}, overlap {overlap}"
+        raise ValueError(f"expected a positive window and batch and an overlap in [0, 1), got {told}")
+    chosen = torch.device(device) if device is not None else _device_of(network)
+
+    def forward(windows: Tensor) -> Tensor:
+        with torch.autocast(chosen.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            answer = network(windows)
+        return _ACTIVATIONS[activation](answer.float())
+
+    with _evaluating(network), torch.inference_mode():
+        channels = _channels(forward(torch.zeros((1, source.channels, *shape), device=chosen)), shape)
+        walk = Inferencer(mirrored(forward, mirror_axes), channels, "sigmoid", shape, overlap, batch, chosen)
+        answer = np.empty((channels, *source.shape), np.float32)
+        for first, slab in walk.slabs(source):
+            answer[:, first : first + slab.shape[1]] = slab.cpu().numpy()
+    return Volume(answer, source.affine, says=source.says)
+
+
+def _device_of(network: object) -> torch.device:
+    weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
+    return torch.device("cpu") if weight is None else weight.device
+
+
+def _channels(answer: Tensor, window: Shape3) -> int:
+    if answer.ndim != 5 or answer.shape[0] != 1 or tuple(answer.shape[2:]) != tuple(window):
+        raise UsageError(
+            f"expected a network that maps (B, C, *window) to (B, K, *window), with the window {tuple(window)}; "
+            f"one window gave an answer of shape {tuple(answer.shape)}"
+        )
+    return int(answer.shape[1])
+
+
+@contextmanager
+def _evaluating(network: object) -> Iterator[None]:
+    """The module in evaluation mode while the block runs; each of its parts is then as it was before."""
+    parts = [part for part in network.modules() if part.training] if isinstance(network, nn.Module) else []
+    for part in parts:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.training = True
