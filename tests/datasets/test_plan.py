@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, case_facts, fingerprint
-from vol3d.datasets.plan import VOXELS, normalisations, patch_plan, regions, target_spacing
-from vol3d.shapes import Shape3, Spacing
+from vol3d.datasets.plan import VOXELS, free_value, normalisations, patch_plan, regions, target_spacing
+from vol3d.geometry.box import Box
+from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.source import ArraySource
 
 
@@ -145,3 +146,26 @@ def test_cases_without_labels_are_no_data() -> None:
     with pytest.raises(ValueError, match="got none"):
         fingerprint([])
     assert fingerprint([facts(label_voxels={0: 5, 3: 1, 1: 1})]).label_values == (1, 3)
+
+
+def test_what_is_not_known_is_not_measured() -> None:
+    affine = np.eye(4)[:, [1, 0, 2, 3]] * [2.0, -1.0, 0.5, 1.0]  # stored z runs along y, stored y along -x
+    image = ArraySource(np.arange(4 * 5 * 6, dtype=np.float32).reshape(1, 4, 5, 6) - 30, affine)
+    labels = np.full((1, 4, 5, 6), 9, dtype=np.uint8)
+    labels[0, 1:3] = 0
+    labels[0, 2, 1, 1], labels[0, 2, 4, 5], labels[0, 3, 0, 0] = 7, 8, 7
+    drawn = Box(Index3(2, 0, 1), Index3(4, 3, 6))
+    found = case_facts("a", image, ArraySource(labels, affine), labelled_box=drawn, ignore=9)
+    assert found.label_voxels == {0: 14, 7: 1} and found.unknown_voxels == 105
+    np.testing.assert_array_equal(found.foreground, [[image.array[0, 2, 1, 1]]])
+    assert found.minimum == (-30.0,)  # of the whole image
+    nothing = case_facts("b", image, ArraySource(labels, affine), labelled_box=Box.at(Index3(9, 9, 9), Shape3(2, 2, 2)))
+    assert nothing.label_voxels == {} and nothing.unknown_voxels == 120
+    with pytest.raises(ValueError, match="empty where they are known"):
+        fingerprint([nothing])
+
+
+def test_a_free_value_says_what_is_not_known() -> None:
+    assert free_value({1, 2}) == 255 and free_value({255, 254, 1}) == 253
+    with pytest.raises(ValueError, match="all of 1 to 255 are taken"):
+        free_value(range(1, 256))

@@ -113,6 +113,23 @@ def test_mirrors_are_averaged_and_turned_back() -> None:
     torch.testing.assert_close(mirrored(lambda b: b * 0 + ramp, ("x",))(batch), torch.full_like(batch, 2.5))
 
 
+def test_a_network_that_names_sides_as_a_mirror_does_answers_the_same_with_mirrors() -> None:
+    torch.manual_seed(3)
+    weights = torch.randn(3, 2, 3, 3, 3)
+    weights[0] = (weights[0] + weights[0].flip(-1)) / 2  # background looks the same in a mirror
+    weights[2] = weights[1].flip(-1)  # right is left in a mirror
+
+    def sided(batch: Tensor) -> Tensor:
+        return torch.nn.functional.conv3d(batch, weights, padding=1).softmax(dim=1)
+
+    batch = torch.randn(2, 2, 5, 6, 7)
+    torch.testing.assert_close(mirrored(sided, ("x",), x_channels=(0, 2, 1))(batch), sided(batch))
+    assert (mirrored(sided, ("x",))(batch) - sided(batch)).abs().max() > 0.1
+    torch.testing.assert_close(
+        mirrored(sided, ("y",), x_channels=(0, 2, 1))(batch), mirrored(sided, ("y",))(batch), rtol=0, atol=0
+    )
+
+
 def test_windows_of_a_small_volume_lie_around_it() -> None:
     grid = WindowGrid(Shape3(3, 20, 5), Shape3(8, 8, 8), 0.5)
     assert grid.padded == (8, 20, 8) and grid.count == 4

@@ -168,3 +168,30 @@ def test_an_error_in_a_thread_comes_out_where_its_batch_would_have() -> None:
     seen = []
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         seen.extend(ahead(make, 0, 9, threads=2, depth=2))
+
+
+def test_every_patch_holds_a_voxel_whose_label_is_known() -> None:
+    rng = np.random.default_rng(0)
+    known = np.zeros((20, 31, 17), dtype=np.bool_)
+    known[17:, 2:4, 14] = True
+    sparse = case("sparse")
+    sparse.labels.array[0] = np.where(known, 1, 9)
+    sparse = replace(sparse, places={}, known=places_of(known, rng))
+    s = CubeSampler([sparse], SamplingSettings(PATCH, foreground=0.5), PATCH, 2, 5)
+    labels = [label for step in range(100) for label in s.sample(step, 0.0).labels]
+    assert all((label == 1).any() for label in labels)
+    assert len({tuple(np.argwhere(label == 1)[0]) for label in labels}) > 10  # not always at the same place
+    with pytest.raises(ValueError, match="no label is known in nothing"):
+        CubeSampler([replace(sparse, name="nothing", known=places_of(known & False, rng))], s.settings, PATCH, 2, 5)
+
+
+def test_a_mirror_along_x_exchanges_the_values_of_left_and_right() -> None:
+    values = tuple({1: 2, 2: 1}.get(v, v) for v in range(256))
+    augmenter = Augmenter(replace(QUIET, mirror_axes=("y", "x")), PATCH, ISOTROPIC, values)
+    labels = torch.from_numpy(np.random.default_rng(2).integers(0, 4, (24, *PATCH)).astype(np.uint8))
+    labels[:, :, :, 0] = 9
+    _, seen = augmenter(labels[:, None].float(), labels, Generator().manual_seed(1))
+    swapped = torch.tensor(values, dtype=torch.uint8)[labels.long()]
+    choices = {(y, x): torch.flip(swapped if x else labels, [2] * y + [3] * x) for y in (0, 1) for x in (0, 1)}
+    found = [next(flips for flips, there in choices.items() if torch.equal(there[n], seen[n])) for n in range(24)]
+    assert set(found) == set(choices)

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vol3d.datasets.cases import Case
+from vol3d.datasets.manifest import write_manifest
 from vol3d.errors import InputError, UsageError
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.metrics.report import METRICS
-from vol3d.shapes import Spacing, shape3
+from vol3d.shapes import Index3, Spacing, shape3
 from vol3d.tasks.evaluate import evaluate, regions
 from vol3d.tasks.reporter import Silent
+from vol3d.volume.labels import LabelSchema, Region
 
 SPACING = Spacing(0.8, 1.25, 3.0)
 
@@ -177,3 +180,34 @@ def test_usage(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no label occurs"):
         evaluate(empty, empty)
     assert evaluate(empty, empty, labels=regions(["liver=1"])).summary["liver"]["dice"].undefined == 1
+
+
+def test_what_the_truth_does_not_know_is_in_no_mask(tmp_path: Path) -> None:
+    known = np.zeros(organ().shape, dtype=np.bool_)
+    known[::10] = True
+    prediction, truth = organ(shift=3), organ()
+    prediction[~known] = np.random.default_rng(0).integers(0, 3, np.count_nonzero(~known))
+    sparse = save(tmp_path / "t.nii.gz", np.where(known, truth, 7))
+    ((_, scores),) = evaluate(save(tmp_path / "p.nii.gz", prediction), sparse, ignore=7).cases
+    ends_there = save(tmp_path / "alone.nii.gz", organ(shift=3) * known), save(tmp_path / "cut.nii.gz", truth * known)
+    ((_, expected),) = evaluate(*ends_there).cases
+    assert scores == expected and scores.values["dice"] == pytest.approx(12 / 15)
+    schema = LabelSchema((Region("foreground", (1,)),), ignore=7)
+    assert evaluate(tmp_path / "p.nii.gz", sparse, labels=schema).cases == (("t", scores),)
+
+
+def test_a_labelled_box_of_a_table_is_all_that_is_scored(tmp_path: Path) -> None:
+    predictions = batch(tmp_path / "p", a=organ(shift=3), b=organ())
+    truths = batch(tmp_path / "t", a=organ(), b=organ())
+    drawn = Box(Index3(0, 0, 0), Index3(20, 10, 17))
+    cases = tuple(Case(n, (truths / f"{n}.nii.gz",), truths / f"{n}.nii.gz", labelled_box=drawn) for n in "ab")
+    write_manifest(tmp_path / "cases.csv", cases, channel_names=("image",))
+    dice = [scores.values["dice"] for _, scores in evaluate(predictions, tmp_path / "cases.csv").cases]
+    assert dice == [pytest.approx(2 * 2 / (2 + 5)), 1.0]
+
+
+@pytest.mark.parametrize("ignore", [0, 1, 256])
+def test_what_is_scored_cannot_be_ignored(tmp_path: Path, ignore: int) -> None:
+    mask = save(tmp_path / "p.nii.gz", organ())
+    with pytest.raises(UsageError, match=f"ignore must be 1 to 255 and in no label that is scored, got {ignore}"):
+        evaluate(mask, mask, labels=LabelSchema((Region("organ", (1,)),)), ignore=ignore)

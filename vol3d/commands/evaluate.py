@@ -11,13 +11,16 @@ HELP = "score predicted masks against the truth: overlap, surface, components"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("prediction", metavar="PRED", type=Path, help="a volume, or a folder of volumes")
-    parser.add_argument("truth", metavar="TRUTH", type=Path, help="the same, with the same names")
+    parser.add_argument(
+        "truth", metavar="TRUTH", type=Path, help="the same, with the same names, or a table of cases (cases.csv)"
+    )
     parser.add_argument(
         "--labels",
         metavar="NAME=VALUE[+VALUE]",
         nargs="+",
         help="what to score, e.g. liver=1+2 lesion=2 (default: every value that occurs)",
     )
+    parser.add_argument("--ignore", metavar="VALUE", type=int, help="what the truth holds where it is not known")
     parser.add_argument("--tolerance-mm", metavar="MM", type=float, help="also score surface Dice at this tolerance")
     parser.add_argument(
         "--spacing",
@@ -43,6 +46,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         arguments.prediction,
         arguments.truth,
         labels=regions(arguments.labels) if arguments.labels else None,
+        ignore=arguments.ignore,
         tolerance_mm=arguments.tolerance_mm,
         spacing=spacing,
         out=arguments.out,

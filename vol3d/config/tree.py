@@ -1,6 +1,6 @@
 """The whole configuration: the rooms' own settings under one root, and the part that a plan keeps."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from vol3d.inference.inferencer import InferenceSettings
@@ -13,6 +13,7 @@ from vol3d.training.losses import LossSettings
 from vol3d.training.schedule import TrainingSettings
 from vol3d.version import __version__
 from vol3d.volume.labels import LabelSchema, Region
+from vol3d.volume.sides import Pairs, swap_of
 
 PLAN_FORMAT = 1
 
@@ -22,9 +23,10 @@ class DataSettings:
     """What the data mean.
 
     labels gives each region its label values, outer regions before inner; channels names the image's
-    channels; ignore_label marks voxels that are not learned from. folds is the number of parts of the
-    cross-validation. colours are red, green, blue from 0 to 255 for regions that want another than
-    their place gives them.
+    channels; ignore_label marks voxels that are not known and count nowhere. folds is the number of
+    parts of the cross-validation. colours are red, green, blue from 0 to 255 for regions that want
+    another than their place gives them. mirror_pairs are left and right regions that change places in a
+    mirror along x.
     """
 
     labels: dict[str, tuple[int, ...]] | Literal["auto"] = "auto"
@@ -32,12 +34,15 @@ class DataSettings:
     channels: tuple[str, ...] | Literal["auto"] = "auto"
     folds: int = 5
     colours: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    mirror_pairs: Pairs | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise ValueError(f"folds must be at least 2, got {self.folds}")
         if self.labels != "auto":
-            self.schema()
+            schema = self.schema()
+            if self.mirror_pairs != "auto":
+                swap_of(schema, self.mirror_pairs)
 
     def schema(self) -> LabelSchema:
         """The label schema. Raises ValueError while labels says auto."""
@@ -82,6 +87,8 @@ class Plan:
             raise ValueError(
                 f"this plan has format {self.format} (made by {self.made_by}); vol3d {__version__} reads {PLAN_FORMAT}"
             )
+        if self.data.mirror_pairs == "auto":  # plans had none before 0.2
+            object.__setattr__(self, "data", replace(self.data, mirror_pairs=()))
         for section in (self.data, self.preprocess, self.inference):
             for one in fields(section):
                 if getattr(section, one.name) == "auto":

@@ -7,19 +7,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3d.datasets.views import BoxedView
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.preprocess.orient import TurnedView, ras_turn
 from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.labels import MAX_LABEL
 from vol3d.volume.source import VolumeSource
 
 MAX_GREY_VALUES = 10_000
+UNKNOWN = MAX_LABEL + 1
 
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """One case, its axes in RAS order: label_voxels counts per value; foreground samples (channels, n)."""
+    """One case, its axes in RAS order: label_voxels counts per value; foreground samples (channels, n).
+
+    Both leave out the unknown_voxels: those ignored, and those outside the labelled box. minimum is
+    the whole image's, which tells what it was taken with. placed says whether its axes are known.
+    """
 
     name: str
     shape: Shape3
@@ -28,6 +35,8 @@ class CaseFacts:
     minimum: tuple[float, ...]
     label_voxels: dict[int, int]
     foreground: NDArray[np.float32]
+    unknown_voxels: int = 0
+    placed: bool = True
 
 
 @dataclass(frozen=True)
@@ -47,26 +56,41 @@ class Fingerprint:
         return tuple(sorted({v for c in self.cases for v in c.label_voxels if v}))
 
 
-def case_facts(name: str, image: VolumeSource, labels: VolumeSource) -> CaseFacts:
-    """Measure one case. image (C, Z, Y, X), labels (1, Z, Y, X) with integers 0 to 255."""
+def case_facts(
+    name: str,
+    image: VolumeSource,
+    labels: VolumeSource,
+    *,
+    labelled_box: Box | None = None,
+    ignore: int | None = None,
+) -> CaseFacts:
+    """Measure one case. image (C, Z, Y, X), labels (1, Z, Y, X) with integers 0 to 255.
+
+    Where labels are ignore, or lie outside labelled_box (as stored), they are unknown.
+    """
+    known = labels if labelled_box is None else BoxedView(labels, labelled_box, UNKNOWN)
     turn = ras_turn(image)
-    turned, turned_labels = TurnedView(image, turn), TurnedView(labels, turn)
-    counts = np.zeros(256, dtype=np.int64)
+    turned, turned_labels = TurnedView(image, turn), TurnedView(known, turn)
+    counts = np.zeros(UNKNOWN + 1, dtype=np.int64)
     minimum = np.full(image.channels, np.inf)
     samples: list[NDArray[Any]] = []
     for box in slabs(turned.shape, 16):
         values, found = turned.read(box), turned_labels.read(box)[0]
-        counts += np.bincount(found.ravel(), minlength=256)
+        if ignore is not None:
+            found = np.where(found == ignore, np.uint16(UNKNOWN), found)
+        counts += np.bincount(found.ravel(), minlength=257)
         minimum = np.minimum(minimum, values.min(axis=(1, 2, 3)))
-        samples.append(_thinned(values[:, found > 0], box))
+        samples.append(_thinned(values[:, (found > 0) & (found != UNKNOWN)], box))
     return CaseFacts(
         name,
         turned.shape,
         spacing_of(turned.affine),
         str(image.dtype),
         tuple(float(m) for m in minimum),
-        {int(v): int(counts[v]) for v in np.flatnonzero(counts)},
+        {int(v): int(counts[v]) for v in np.flatnonzero(counts[:UNKNOWN])},
         np.concatenate(samples, axis=1).astype(np.float32),
+        int(counts[UNKNOWN]),
+        image.says == "place",
     )
 
 
@@ -86,5 +110,7 @@ def fingerprint(cases: Iterable[CaseFacts]) -> Fingerprint:
     if not found.cases:
         raise ValueError("expected labelled cases, got none")
     if not found.label_values:
-        raise ValueError(f"all labels of the {len(found.cases)} cases are empty: nothing to learn")
+        unknown = sum(c.unknown_voxels for c in found.cases)
+        told = f" where they are known ({unknown} voxels are not)" if unknown else ""
+        raise ValueError(f"all labels of the {len(found.cases)} cases are empty{told}: nothing to learn")
     return found

@@ -1,6 +1,7 @@
 """What follows from a fingerprint when the user does not say otherwise. Simple rules, each with its reason."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,7 @@ from vol3d.datasets.fingerprint import Fingerprint
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.preprocess.resample import resized_shape
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.labels import Region
+from vol3d.volume.labels import MAX_LABEL, Region
 
 ANISOTROPIC = 3.0
 CT_AIR = -500.0
@@ -64,6 +65,18 @@ def regions(found: Fingerprint, names: dict[str, tuple[int, ...]] | None) -> tup
     if all(sum(v > 0 for v in c.label_voxels) <= 1 for c in found.cases):
         return (Region("foreground", values[::-1]),)
     return tuple(Region(f"label_{value}", (value,)) for value in values)
+
+
+def free_value(taken: Collection[int]) -> int:
+    """The largest label value that nothing has yet, for what is not known.
+
+    Raises:
+        ValueError: all are taken.
+    """
+    for value in range(MAX_LABEL, 0, -1):
+        if value not in taken:
+            return value
+    raise ValueError("some labels are not known, and no value is free to say so: all of 1 to 255 are taken")
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from vol3d.errors import InputError
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
-from vol3d.shapes import Shape3
+from vol3d.shapes import Index3, Shape3
 from vol3d.volume.labels import MAX_LABEL
-from vol3d.volume.source import Access, Says, VolumeSource
+from vol3d.volume.source import Access, Says, View, VolumeSource
 
 _FROM_INTEGER = 1e-3  # how far a label that went through a float format may lie from its integer
 _SLAB = 16
@@ -137,3 +137,25 @@ class LabelSource(_View):
         if low < 0 or high > MAX_LABEL:
             raise InputError(f"{self.name}: label values must be 0 to {MAX_LABEL}, got {low:g} to {high:g}")
         return values.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class BoxedView(View):
+    """Labels that were drawn inside a box: all voxels beyond it read as one value."""
+
+    box: Box
+    beyond: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A type that holds the labels and that value."""
+        return np.promote_types(self.source.dtype, np.min_scalar_type(self.beyond))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's label values, (C, Z, Y, X)."""
+        result = np.full((self.channels, *box.shape), self.beyond, dtype=self.dtype)
+        drawn = box.intersection(self.box)
+        if drawn.shape.voxels:
+            there = drawn.shifted(Index3(*(-s for s in box.start)))
+            result[(slice(None), *there.slices)] = self.source.read(drawn)
+        return result

@@ -18,8 +18,12 @@ def mirrors(axes: Sequence[Axis]) -> tuple[tuple[int, ...], ...]:
     return tuple(itertools.chain.from_iterable(itertools.combinations(numbers, n) for n in range(len(numbers) + 1)))
 
 
-def mirrored(forward: Forward, axes: Sequence[Axis]) -> Forward:
-    """The mean of forward over all mirrors, each turned back."""
+def mirrored(forward: Forward, axes: Sequence[Axis], *, x_channels: Sequence[int] | None = None) -> Forward:
+    """The mean of forward over all mirrors, each turned back.
+
+    x_channels says which channel of a mirrored answer takes the place of each where the mirror is along x
+    (left and right change their names); None keeps them.
+    """
     flips = mirrors(axes)
     if len(flips) == 1:
         return forward
@@ -27,7 +31,10 @@ def mirrored(forward: Forward, axes: Sequence[Axis]) -> Forward:
     def mean(batch: Tensor) -> Tensor:
         total = forward(batch)
         for flip in flips[1:]:
-            total = total + torch.flip(forward(torch.flip(batch, flip)), flip)
+            answer = torch.flip(forward(torch.flip(batch, flip)), flip)
+            if x_channels is not None and TENSOR_AXIS["x"] in flip:
+                answer = answer[:, list(x_channels)]
+            total = total + answer
         return total / len(flips)
 
     return mean

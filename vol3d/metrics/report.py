@@ -21,7 +21,7 @@ from vol3d.geometry.box import Box
 from vol3d.metrics.instances import Detection, detection
 from vol3d.metrics.overlap import Overlap, overlap, ratio, rest
 from vol3d.metrics.surface import hd95_mm, surface_dice, surface_dice_tolerance_0
-from vol3d.shapes import Spacing
+from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
 
 Mask = NDArray[np.bool_]
@@ -34,7 +34,10 @@ DEFINITIONS = {
     "surface_dice": "tolerance 0: area of the 2x2x2 cubes where both masks have surface / area of both surfaces",
     "surface_dice_at_tolerance": "area within tolerance_mm of the other surface / area of both surfaces",
     "hd95_mm": "larger of the two directed 95th percentiles of the distances between border voxels (6-neighbours)",
+    "one_slice": "in a volume one voxel thick surfaces are outlines in its plane: lengths by 2x2 squares, 4-neighbours; "
+    "its volume is its area times the spacing across",
     "volume_difference": "prediction minus reference; relative: divided by the reference",
+    "ignored": "voxels whose truth is not known are in no mask, as if the volume ended there",
     "component": "a component (26-connectivity) is found where it shares a voxel with the other mask",
     "summary": "mean and population standard deviation over the n cases where defined; 'mean' first averages a "
     "case's defined labels, and its undefined counts single labels of cases",
@@ -72,7 +75,8 @@ def score_case(
     """Score label values (Z, Y, X) against a reference of the same shape: one Scores for each region.
 
     metrics names what to compute (METRICS; None is all of them); surface_dice_at_tolerance also wants a
-    tolerance_mm. Voxels where the reference has the schema's ignore value count nowhere.
+    tolerance_mm. Voxels where the reference has the schema's ignore value are in no mask, as if the volume
+    ended there: surfaces and components are cut.
 
     Raises:
         ValueError: the shapes differ, or a metric is not known.
@@ -86,7 +90,8 @@ def score_case(
     if tolerance_mm is None:
         wanted = [name for name in wanted if name != "surface_dice_at_tolerance"]
     box = Box.around((prediction != 0) | (reference != 0))
-    inside = box.slices if box else (slice(1), slice(1), slice(1))
+    # With a margin, so that what lies in one slice of a volume is not taken for a picture.
+    inside = box.grown((1, 1, 1)).intersection(Box.whole(Shape3(*reference.shape))).slices if box else (slice(1),) * 3
     prediction, reference = prediction[inside], reference[inside]
     seen = None if schema.ignore is None else reference != schema.ignore
     scores = []

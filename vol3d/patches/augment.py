@@ -89,11 +89,16 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class Augmenter:
-    """Cubes in, augmented patches out; chance comes from the generator alone."""
+    """Cubes in, augmented patches out; chance comes from the generator alone.
+
+    mirrored_values says which label value takes the place of each in a sample that is mirrored along x;
+    None keeps them.
+    """
 
     settings: AugmentSettings
     patch: Shape3
     spacing: Spacing
+    mirrored_values: tuple[int, ...] | None = None
 
     @property
     def cube(self) -> Shape3:
@@ -121,8 +126,12 @@ class Augmenter:
         images (B, C, Z, Y, X) float32 and labels (B, Z, Y, X) integers, both of cube size; both come
         back at patch size. generator is a CPU generator.
         """
-        matrices = torch.stack([self._matrix(generator) for _ in range(images.shape[0])])
-        images, labels = self._read(images, labels, matrices.to(images.device))
+        samples = [self._matrix(generator) for _ in range(images.shape[0])]
+        images, labels = self._read(images, labels, torch.stack([m for m, _ in samples]).to(images.device))
+        if self.mirrored_values is not None:
+            values = torch.tensor(self.mirrored_values, dtype=labels.dtype, device=labels.device)
+            mirrored = torch.tensor([m for _, m in samples], device=labels.device)[:, None, None, None]
+            labels = torch.where(mirrored, values[labels.long()], labels)
         images = self._intensity(images, generator)
         for name, options in self.settings.extra.items():
             shapes = images.shape, labels.shape
@@ -142,16 +151,20 @@ class Augmenter:
     def _square_planes(self) -> tuple[tuple[int, int], ...]:
         return tuple((a, b) for a, b in PLANES if math.isclose(self.spacing[a], self.spacing[b], rel_tol=0.01))
 
-    def _matrix(self, generator: Generator) -> Tensor:
-        """Where a patch voxel's offset from the centre, (z, y, x) voxels, is read in the cube."""
+    def _matrix(self, generator: Generator) -> tuple[Tensor, bool]:
+        """Where a patch voxel's offset from the centre, (z, y, x) voxels, is read in the cube; whether x is mirrored.
+
+        The mirrors come last, in the patch: quarter turns before them would bring another axis to x.
+        """
         s = self.settings
-        matrix = torch.eye(3, dtype=torch.float64)
+        matrix, mirrored = torch.eye(3, dtype=torch.float64), False
         if s.quarter_turns is True:
             for plane in self._square_planes():
                 matrix = matrix @ _rotation(plane, 0.5 * math.pi * int(4 * _uniform(generator, 0, 1)))
         for axis in s.mirror_axes if s.mirror_axes != "auto" else ():
             if _chance(generator, 0.5):
                 matrix[:, AXES.index(axis)] *= -1
+                mirrored |= axis == "x"
         turn = torch.eye(3, dtype=torch.float64)
         if _chance(generator, s.rotation_chance):
             limit = math.radians(s.rotation_degrees)
@@ -161,7 +174,7 @@ class Augmenter:
             low, high = s.scale_range
             turn = turn / math.exp(_uniform(generator, math.log(low), math.log(high)))
         spacing = torch.diag(torch.tensor(self.spacing, dtype=torch.float64))
-        return spacing.inverse() @ turn @ spacing @ matrix
+        return spacing.inverse() @ turn @ spacing @ matrix, mirrored
 
     def _read(self, images: Tensor, labels: Tensor, matrices: Tensor) -> tuple[Tensor, Tensor]:
         device, cube = images.device, images.shape[2:]

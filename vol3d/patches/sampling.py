@@ -40,12 +40,16 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A preprocessed case: image (C, ...) and labels (1, ...) uint8 on one grid, per region some voxels (n, 3)."""
+    """A preprocessed case: image (C, ...) and labels (1, ...) uint8 on one grid, per region some voxels (n, 3).
+
+    known holds some voxels whose label is known, background too; None where all are.
+    """
 
     name: str
     image: VolumeSource
     labels: VolumeSource
     places: Mapping[str, NDArray[np.int32]]
+    known: NDArray[np.int32] | None = None
 
 
 def places_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int32]:
@@ -67,7 +71,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class CubeSampler:
-    """Cuts batches of cubes out of cases. cube may be larger than the patch, to leave room for turning."""
+    """Cuts batches of cubes out of cases. cube may be larger than the patch, to leave room for turning.
+
+    Every patch holds a voxel whose label is known.
+    """
 
     cases: Sequence[TrainingCase]
     settings: SamplingSettings
@@ -78,6 +85,9 @@ class CubeSampler:
     def __post_init__(self) -> None:
         if not self.cases:
             raise ValueError("expected at least one training case, got none")
+        unknown = [case.name for case in self.cases if case.known is not None and not len(case.known)]
+        if unknown:
+            raise ValueError(f"no label is known in {', '.join(unknown)}")
 
     def sample(self, step: int, progress: float) -> Batch:
         """The batch of one step; progress in [0, 1] is how much of the training is done."""
@@ -93,7 +103,9 @@ class CubeSampler:
         case = self.cases[int(rng.integers(len(self.cases)))]
         low, high = self._bounds(case)
         place = self._foreground_voxel(case, rng) if foreground else None
-        if place is None:
+        if place is None and case.known is not None:
+            place = self._near(case.known[int(rng.integers(len(case.known)))], rng)
+        elif place is None:
             place = Index3(*(int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True)))
         start = Index3(*(min(max(c, a), b) - n // 2 for c, a, b, n in zip(place, low, high, self.cube, strict=True)))
         box = Box.at(start, self.cube)
@@ -108,13 +120,20 @@ class CubeSampler:
         found = case.places[regions[int(rng.choice(len(regions), p=weights / weights.sum()))]]
         return Index3(*(int(v) for v in found[int(rng.integers(len(found)))]))
 
+    def _near(self, voxel: NDArray[np.int32], rng: np.random.Generator) -> Index3:
+        """A centre whose patch holds a voxel, also once it is moved into the volume."""
+        return Index3(*(int(v) + n // 2 - int(rng.integers(n)) for v, n in zip(voxel, self._patch, strict=True)))
+
+    @property
+    def _patch(self) -> Shape3:
+        return self.cube if self.settings.patch == "auto" else self.settings.patch
+
     def _bounds(self, case: TrainingCase) -> tuple[Index3, Index3]:
         """The first and last centre whose patch stays inside the volume; the volume's where it is smaller.
 
         So a patch holds image rather than padding, and lies as the windows of a prediction do.
         """
-        patch = self.cube if self.settings.patch == "auto" else self.settings.patch
-        shape = case.labels.shape
+        patch, shape = self._patch, case.labels.shape
         low = (p // 2 if n >= p else n // 2 for n, p in zip(shape, patch, strict=True))
         high = (n - (p - p // 2) if n >= p else n // 2 for n, p in zip(shape, patch, strict=True))
         return Index3(*low), Index3(*high)

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from vol3d.config.tree import Config, Plan
+from vol3d.config.tree import Config, DataSettings, Plan
 from vol3d.datasets.fingerprint import Fingerprint
-from vol3d.datasets.plan import FEATURES, normalisations, patch_plan, regions, target_spacing
+from vol3d.datasets.plan import FEATURES, free_value, normalisations, patch_plan, regions, target_spacing
 from vol3d.errors import CheckpointError, UsageError
 from vol3d.inference.inferencer import Inferencer
 from vol3d.inference.symmetry import Axis, mirrored
@@ -17,10 +17,13 @@ from vol3d.network.build import NetworkSettings, build_network, network_multiple
 from vol3d.network.unet import UNetSettings, unet_settings_for
 from vol3d.postprocess.steps import ALL, steps_from
 from vol3d.shapes import Shape3, Spacing
+from vol3d.tasks.symmetries import mirror_swap, with_symmetries
 from vol3d.training.losses import deep_supervision_loss
 from vol3d.training.schedule import Precision
 
 STAGED = ("unet", "residual_unet", "dynunet")
+IGNORE = "ignore"
+"""The name that nnU-Net gives to the label of what is not known."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -55,16 +58,16 @@ def fill(
 ) -> Config:
     """The configuration without any "auto": what the user said, and the plan for the rest.
 
-    anatomical says that the axes of the volumes mean directions in a body: then quarter turns are not
-    a symmetry of the data. Every mirror is taken as one.
+    A label named ignore is the one that is not known. anatomical says that the axes of the volumes mean
+    directions in a body: then quarter turns are not a symmetry of the data. Every mirror is taken as
+    one, unless regions have sides that it would confuse.
 
     Raises:
         UsageError: what the user said does not fit the data or itself.
     """
     _check_data(config, len(channel_names))
     data, preprocess = config.data, config.preprocess
-    if data.labels == "auto":
-        data = replace(data, labels={r.name: r.values for r in regions(found, label_names)})
+    data = _with_labels(data, found, label_names)
     if data.channels == "auto":
         data = replace(data, channels=tuple(channel_names))
     if preprocess.spacing == "auto":
@@ -73,7 +76,7 @@ def fill(
         preprocess = replace(preprocess, normalisation=normalisations(found))
     filled = replace(config, data=data, preprocess=preprocess)
     filled = _with_network(filled, found, "cuda" if device.type == "cuda" else "cpu")
-    filled = _with_symmetries(filled, anatomical)
+    filled = with_symmetries(filled, anatomical=anatomical)
     for name in filled.sampling.region_weights:
         _check_region("sampling.region_weights", name, filled)
     check_step_regions(filled)
@@ -101,18 +104,22 @@ def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda
     return replace(config, network=network, sampling=sampling, inference=inference)
 
 
-def _with_symmetries(config: Config, anatomical: bool) -> Config:
-    """Mirrors and quarter turns."""
-    augmentation, inference, patch = config.augmentation, config.inference, config.sampling.patch
-    assert patch != "auto"
-    if augmentation.mirror_axes == "auto":
-        axes: tuple[Axis, ...] = ("z", "y", "x")
-        augmentation = replace(augmentation, mirror_axes=tuple(a for a, n in zip(axes, patch, strict=True) if n > 1))
-    if augmentation.quarter_turns == "auto":
-        augmentation = replace(augmentation, quarter_turns=not anatomical)
-    if inference.mirror_axes == "auto":
-        inference = replace(inference, mirror_axes=augmentation.mirror_axes)
-    return replace(config, augmentation=augmentation, inference=inference)
+def ignored_value(data: DataSettings, names: dict[str, tuple[int, ...]] | None) -> int | None:
+    """The label value of what is not known: the user's, or the one that the data set calls ignore."""
+    return data.ignore_label if data.ignore_label is not None else next(iter((names or {}).get(IGNORE, ())), None)
+
+
+def _with_labels(data: DataSettings, found: Fingerprint, names: dict[str, tuple[int, ...]] | None) -> DataSettings:
+    """The regions, and the value of what is not known, where there is such."""
+    named = {name: values for name, values in (names or {}).items() if name != IGNORE}
+    try:
+        ignore = ignored_value(data, names)
+        labels = {r.name: r.values for r in regions(found, named)} if data.labels == "auto" else data.labels
+        if ignore is None and any(case.unknown_voxels for case in found.cases):
+            ignore = free_value({*found.label_values, *(v for values in labels.values() for v in values)})
+        return replace(data, labels=labels, ignore_label=ignore)
+    except ValueError as error:
+        raise UsageError(f"data: {error}") from error
 
 
 def _check_data(config: Config, channels: int) -> None:
@@ -223,7 +230,7 @@ def inferencer_of(
     network: nn.Module, plan: Plan | Config, *, precision: Precision, mirror_axes: Sequence[Axis], device: torch.device
 ) -> Inferencer:
     """The plan's sliding window around a network: probabilities in float32."""
-    schema, settings = plan.data.schema(), plan.inference
+    schema, settings, swap = plan.data.schema(), plan.inference, mirror_swap(plan)
     assert settings.window != "auto"
     network = network.eval().to(device)
 
@@ -234,7 +241,7 @@ def inferencer_of(
         return logits.softmax(dim=1) if schema.activation == "softmax" else logits.sigmoid()
 
     return Inferencer(
-        mirrored(forward, mirror_axes),
+        mirrored(forward, mirror_axes, x_channels=swap.channels if swap else None),
         schema.channels,
         schema.activation,
         settings.window,

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3d.datasets.layouts import detect
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import write_json, write_text
 from vol3d.files.volumes import find_volumes, open_volume
 from vol3d.geometry.affine import agree, spacing_of
+from vol3d.geometry.box import Box
 from vol3d.metrics.report import (
     DEFINITIONS,
     MEAN,
@@ -86,10 +88,17 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class _Case:
+class _Truth:
     name: str
+    path: Path
+    spacing: Spacing | None = None
+    labelled_box: Box | None = None
+
+
+@dataclass(frozen=True)
+class _Case:
     prediction: Path
-    truth: Path
+    truth: _Truth
 
 
 def evaluate(
@@ -97,6 +106,7 @@ def evaluate(
     truth: Path,
     *,
     labels: LabelSchema | None = None,
+    ignore: int | None = None,
     tolerance_mm: float | None = None,
     spacing: Spacing | None = None,
     out: Path | None = None,
@@ -104,20 +114,26 @@ def evaluate(
 ) -> Evaluation:
     """Score two volumes (files or folders of slices) or two folders of volumes that are matched by name.
 
-    labels None scores every value that occurs in the batch, or, where no file has more than one value
-    besides zero, all of them as masks. spacing (mm) overrides what the files say of their place. out is
-    the folder for metrics.json, metrics.csv and summary.txt.
+    truth may also be a table of cases (cases.csv). labels None scores every value that occurs in the
+    batch, or, where no file has more than one value besides zero, all of them as masks. Voxels where the
+    truth is ignore (or that of labels), or lies outside its case's labelled box, are in no mask. spacing
+    (mm) overrides what the files say of their place. out is the folder for metrics.json, metrics.csv and
+    summary.txt.
 
     Raises:
-        UsageError: a path holds no volumes, or out or the tolerance cannot be.
+        UsageError: a path holds no volumes, or out, the tolerance or ignore cannot be.
         InputError: a truth has no prediction, two grids differ, or a volume holds no labels.
     """
     if tolerance_mm is not None and not 0 <= tolerance_mm < float("inf"):
         raise UsageError(f"the tolerance must be zero or more millimetres, got {tolerance_mm}")
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"cannot write the scores to {out}: it is a file; name a folder")
+    ignore = labels.ignore if labels and ignore is None else ignore
+    scored_values = {v for region in labels.regions for v in region.values} if labels else set()
+    if ignore is not None and (ignore in scored_values or not 1 <= ignore <= MAX_LABEL):
+        raise UsageError(f"the value to ignore must be 1 to {MAX_LABEL} and in no label that is scored, got {ignore}")
     cases = _paired(Path(prediction), Path(truth), reporter)
-    read = lru_cache(maxsize=1)(lambda case: _read(case, spacing))  # a single case is read once
+    read = lru_cache(maxsize=1)(lambda case: _read(case, spacing, ignore))  # a single case is read once
     schema = labels or _schema_of((labels for case in cases for labels in read(case)[:2]), truth)
     scored: list[tuple[str, Scores]] = []
     with reporter.progress("evaluate", total=len(cases), unit="volumes") as advance:
@@ -126,7 +142,7 @@ def evaluate(
             if schema is BINARY:
                 predicted, true = ((array != 0).view(np.uint8) for array in (predicted, true))
             scores = score_case(predicted, true, schema=schema, spacing=step, tolerance_mm=tolerance_mm)
-            scored += [(case.name, s) for s in scores]
+            scored += [(case.truth.name, s) for s in scores]
             advance(1)
     evaluation = Evaluation(tuple(scored), tolerance_mm)
     if out is not None:
@@ -154,14 +170,14 @@ def regions(definitions: Iterable[str]) -> LabelSchema:
 
 
 def _paired(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
-    predicted, true = (find_volumes(path) for path in (prediction, truth))
-    if any(found[0].paths[0] == path for found, path in ((predicted, prediction), (true, truth))):
+    predicted, true = find_volumes(prediction), _truths(truth)
+    if predicted[0].paths[0] == prediction or true[0].path == truth:
         if len(predicted) != 1 or len(true) != 1:
             raise UsageError(
                 f"expected two volumes or two folders of volumes; {prediction} holds {len(predicted)}, "
                 f"{truth} holds {len(true)}"
             )
-        return [_Case(true[0].name, predicted[0].paths[0], true[0].paths[0])]
+        return [_Case(predicted[0].paths[0], true[0])]
     by_name = {volume.name: volume.paths[0] for volume in predicted}
     missing = [volume.name for volume in true if volume.name not in by_name]
     if missing:
@@ -172,7 +188,17 @@ def _paired(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
     extra = sorted(by_name.keys() - {volume.name for volume in true})
     if extra:
         reporter.warn(f"{len(extra)} predictions have no truth and are not scored: {', '.join(extra)}")
-    return [_Case(volume.name, by_name[volume.name], volume.paths[0]) for volume in true]
+    return [_Case(by_name[one.name], one) for one in true]
+
+
+def _truths(truth: Path) -> list[_Truth]:
+    """The labelled cases of a table, or the volumes of a path."""
+    if truth.suffix.lower() != ".csv":
+        return [_Truth(volume.name, volume.paths[0]) for volume in find_volumes(truth)]
+    cases = [_Truth(c.name, c.label, c.spacing, c.labelled_box) for c in detect(truth).cases if c.label]
+    if not cases:
+        raise InputError(f"{truth}: no case has a label, so there is nothing to score against")
+    return cases
 
 
 def _schema_of(volumes: Iterable[NDArray[np.uint8]], truth: Path) -> LabelSchema:
@@ -195,11 +221,22 @@ def _occurring(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return found
 
 
-def _read(case: _Case, spacing: Spacing | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Spacing]:
-    """The labels of prediction and truth, and their spacing."""
-    predicted, true = (open_volume(path, spacing=spacing) for path in (case.prediction, case.truth))
-    step = _common_spacing(case, predicted, true, trusted=spacing is None)
-    return _labels(case.prediction, predicted), _labels(case.truth, true), step
+def _read(
+    case: _Case, spacing: Spacing | None, ignore: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Spacing]:
+    """The labels of prediction and truth, both 0 where the truth is not known, and their spacing."""
+    spacing, box = spacing or case.truth.spacing, case.truth.labelled_box
+    sources = [open_volume(path, spacing=spacing) for path in (case.prediction, case.truth.path)]
+    step = _common_spacing(case, *sources, trusted=spacing is None)
+    predicted, true = (_labels(p, s) for p, s in zip((case.prediction, case.truth.path), sources, strict=True))
+    if ignore is not None:
+        known = true != ignore
+        predicted, true = predicted * known, true * known
+    if box is not None:
+        drawn = np.zeros(true.shape, dtype=np.bool_)
+        drawn[box.slices] = True
+        predicted, true = predicted * drawn, true * drawn
+    return predicted, true, step
 
 
 def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *, trusted: bool) -> Spacing:
@@ -210,7 +247,7 @@ def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *,
     grids = " and ".join(
         f"{path} (z, y, x: {tuple(s.shape)} voxels of {_triple(spacing_of(s.affine))} mm, "
         f"first at x, y, z = {_triple(s.affine[:3, 3])})"
-        for path, s in ((case.prediction, predicted), (case.truth, true))
+        for path, s in ((case.prediction, predicted), (case.truth.path, true))
     )
     if predicted.shape != true.shape:
         raise InputError(f"{grids} lie on different grids; predict at the truth's grid, or resample one of them")

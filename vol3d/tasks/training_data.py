@@ -12,7 +12,8 @@ from vol3d.config.tree import Config
 from vol3d.datasets.cache import cache_key, cached
 from vol3d.datasets.cases import Case, case_sources, oddities
 from vol3d.datasets.fingerprint import CaseFacts, case_facts
-from vol3d.errors import InputError
+from vol3d.datasets.views import BoxedView
+from vol3d.errors import InputError, UsageError
 from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.report import score_case, summarise
 from vol3d.patches.augment import Augmenter
@@ -23,6 +24,7 @@ from vol3d.preprocess.pipeline import image_view, label_view
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.reporter import Reporter
+from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.schedule import Precision
 from vol3d.training.trainer import PatchBatch
 from vol3d.volume.source import VolumeSource, read_all
@@ -30,16 +32,19 @@ from vol3d.volume.source import VolumeSource, read_all
 VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
 
 
-def measure(cases: Sequence[Case], reporter: Reporter) -> list[CaseFacts]:
-    """The facts of every case, for the fingerprint."""
+def measure(cases: Sequence[Case], reporter: Reporter, *, ignore: int | None = None) -> list[CaseFacts]:
+    """The facts of every case, for the fingerprint. ignore is the label value of what is not known."""
     facts = []
     with reporter.progress("reading cases", total=len(cases), unit="cases") as advance:
         for case in cases:
             image, labels = _labelled(case)
             for oddity in oddities(image):
                 reporter.warn(oddity)
-            facts.append(case_facts(case.name, image, labels))
-            if set(facts[-1].label_voxels) <= {0}:
+            found = case_facts(case.name, image, labels, labelled_box=case.labelled_box, ignore=ignore)
+            facts.append(found)
+            if not found.label_voxels:
+                reporter.warn(f"case {case.name} has no voxel whose label is known: nothing is learned from it")
+            elif set(found.label_voxels) <= {0}:
                 reporter.warn(f"the label of case {case.name} is empty")
             advance(1)
     return facts
@@ -73,7 +78,11 @@ def prepare(cases: Sequence[Case], config: Config, cache: Path, reporter: Report
 def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
     image, labels = _labelled(case)
     paths = [*case.images, *([case.label] if case.label else [])]
-    key = cache_key(paths, (config.preprocess, case.spacing))
+    key = cache_key(paths, (config.preprocess, case.spacing, *_unknown(case, config)))
+    if case.labelled_box is not None:
+        if config.data.ignore_label is None:  # a plan gives one where a box is
+            raise UsageError(f"case {case.name} has a labelled box, unlike when the run was begun: give another --out")
+        labels = BoxedView(labels, case.labelled_box, config.data.ignore_label)
     view = label_view(labels, config.preprocess)
     spacing = spacing_of(view.affine)
     stored_labels = cached(cache / f"{case.name}-{key}-labels.npy", lambda: view, np.uint8, spacing)
@@ -85,9 +94,16 @@ def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
         spacing,
     )
     rng = np.random.default_rng([config.training.random_seed, *case.name.encode()])
-    masks = config.data.schema().masks(read_all(stored_labels)[0])
-    places = {name: places_of(mask, rng) for name, mask in zip(config.data.schema().names, masks, strict=True)}
-    return PreparedCase(TrainingCase(case.name, stored_image, stored_labels, places), spacing)
+    schema, values = config.data.schema(), read_all(stored_labels)[0]
+    places = {name: places_of(mask, rng) for name, mask in zip(schema.names, schema.masks(values), strict=True)}
+    known = None if schema.ignore is None else values != schema.ignore
+    some = None if known is None or known.all() else places_of(known, rng)
+    return PreparedCase(TrainingCase(case.name, stored_image, stored_labels, places, some), spacing)
+
+
+def _unknown(case: Case, config: Config) -> tuple[object, ...]:
+    """What the cached labels hold beyond the box where they were drawn."""
+    return () if case.labelled_box is None else (case.labelled_box, config.data.ignore_label)
 
 
 def batches_of(
@@ -97,8 +113,12 @@ def batches_of(
     sampling, training = config.sampling, config.training
     assert sampling.patch != "auto" and sampling.batch != "auto"
     spacing = Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
-    augmenter = Augmenter(config.augmentation, Shape3(*sampling.patch), spacing)
-    sampler = CubeSampler([c.training for c in cases], sampling, augmenter.cube, sampling.batch, training.random_seed)
+    swap = mirror_swap(config)
+    augmenter = Augmenter(config.augmentation, Shape3(*sampling.patch), spacing, swap.values if swap else None)
+    known = [c.training for c in cases if c.training.known is None or len(c.training.known)]
+    if not known:
+        raise InputError(f"no voxel of the {len(cases)} cases to learn from has a label that is known")
+    sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, training.random_seed)
 
     def make(step: int) -> PatchBatch:
         # Batches are made ahead: what is done by then is the step's, unless time is what counts.

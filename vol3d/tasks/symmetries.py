@@ -1,0 +1,77 @@
+"""Which mirrors and turns leave data what they are, and what changes its name in them.
+
+A body's left kidney is a right one in the mirror. Where the x axis is known to run from left to right,
+samples mirrored along it are learned with exchanged labels, and predictions are exchanged back. Where
+any axis may be that one, or a side has no partner, such mirrors are not used.
+"""
+
+from dataclasses import replace
+
+from vol3d.config.tree import Config, DataSettings, Plan
+from vol3d.errors import UsageError
+from vol3d.inference.symmetry import Axis
+from vol3d.patches.augment import AugmentSettings
+from vol3d.preprocess.pipeline import PreprocessSettings
+from vol3d.volume.sides import Swap, sides_of, swap_of
+
+AXES: tuple[Axis, ...] = ("z", "y", "x")
+UPRIGHT_DEGREES = 45.0
+"""Turned no further, an axis is still nearer to itself than to another."""
+
+
+def with_symmetries(config: Config, *, anatomical: bool) -> Config:
+    """The configuration with its mirrors, quarter turns and left-right pairs.
+
+    anatomical says that the axes of the volumes mean directions in a body.
+
+    Raises:
+        UsageError: the user's mirrors would confuse left and right.
+    """
+    data, alone = _with_pairs(config.data)
+    augmentation, inference, patch = config.augmentation, config.inference, config.sampling.patch
+    sided = bool(data.mirror_pairs or alone)
+    if augmentation.quarter_turns == "auto":
+        augmentation = replace(augmentation, quarter_turns=not (anatomical or sided))
+    allowed = AXES
+    if sided and not (anatomical and _upright(config.preprocess, augmentation)):
+        allowed = ()
+    elif alone:
+        allowed = AXES[:2]
+    if augmentation.mirror_axes == "auto":
+        assert patch != "auto"
+        thick = (axis for axis, n in zip(AXES, patch, strict=True) if n > 1)
+        augmentation = replace(augmentation, mirror_axes=tuple(axis for axis in thick if axis in allowed))
+    if inference.mirror_axes == "auto":
+        inference = replace(inference, mirror_axes=augmentation.mirror_axes)
+    wrong = [axis for axis in AXES if axis in {*augmentation.mirror_axes, *inference.mirror_axes} - {*allowed}]
+    if wrong:
+        raise UsageError(
+            f"mirror_axes: a mirror along {', '.join(wrong)} would confuse the sides of "
+            f"{', '.join(alone or (name for pair in data.mirror_pairs for name in pair))}; leave them to auto, or say "
+            "with data.mirror_pairs which regions change places along x ([]: none)"
+        )
+    return replace(config, data=data, augmentation=augmentation, inference=inference)
+
+
+def _with_pairs(data: DataSettings) -> tuple[DataSettings, tuple[str, ...]]:
+    """The pairs of the user or of the regions' names, and the sides without a partner that change places with it."""
+    if data.mirror_pairs != "auto":
+        return data, ()
+    found = sides_of(data.schema().names)
+    try:
+        return replace(data, mirror_pairs=found.pairs), found.alone
+    except ValueError:  # named as pairs, but with values that no mirror could exchange
+        return replace(data, mirror_pairs=()), (*(name for pair in found.pairs for name in pair), *found.alone)
+
+
+def _upright(preprocess: PreprocessSettings, augmentation: AugmentSettings) -> bool:
+    """Whether the patches' x axis stays the one that runs from left to right."""
+    turned = augmentation.rotation_degrees if augmentation.rotation_chance else 0.0
+    return preprocess.orientation == "ras" and not augmentation.quarter_turns and turned <= UPRIGHT_DEGREES
+
+
+def mirror_swap(plan: Plan | Config) -> Swap | None:
+    """What changes places in a mirror along x; None where nothing does, as in runs begun before there were pairs."""
+    if plan.data.mirror_pairs == "auto" or not plan.data.mirror_pairs:
+        return None
+    return swap_of(plan.data.schema(), plan.data.mirror_pairs)
