@@ -43,7 +43,7 @@ def test_a_missing_or_damaged_chunk_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be decoded"):
         read_all(open_probability(tmp_path / "p"))
     chunk.unlink()
-    with pytest.raises(InputError, match=r"1 of 4 chunks are missing \(1/0/0/0"):
+    with pytest.raises(InputError, match=r"1 of 4 chunks are missing \(c/1/0/0/0"):
         open_probability(tmp_path / "p")
 
 

@@ -4,12 +4,15 @@ import re
 from pathlib import Path
 
 NIFTI, TIFF, NPY = (".nii", ".nii.gz"), (".tif", ".tiff"), (".npy",)
+DICOM = (".dcm",)  # or none: DICOM is told by content
+NPZ, HDF5, PNG, ZARR = (".npz",), (".h5", ".hdf5"), (".png",), (".ome.zarr", ".zarr")
+_ENDINGS = (*NIFTI, *TIFF, *NPY, *NPZ, *HDF5, *PNG, *ZARR)
 
 
 def suffix_of(path: Path) -> str:
     """The ending that says the format, in lower case; "" where it is none of ours (1.5mm is a name)."""
     name = path.name.lower()
-    known = next((ending for ending in (*NIFTI, *TIFF, *NPY) if name.endswith(ending)), None)
+    known = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
     if known is not None:
         return known
     unknown = path.suffix.lower()

@@ -1,71 +1,33 @@
 """TIFF: stacks of pages and folders of slices, one page in memory at a time."""
 
-import itertools
 import json
 import logging
 import math
 import os
-import re
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError, UsageError, Vol3dError
+from vol3d.errors import InputError, UsageError
+from vol3d.files.names import PNG
+from vol3d.files.pictures import png_bytes
+from vol3d.files.planes import PlaneSource, SliceNames, decoding, each_plane, gaps, place
+from vol3d.files.png import stored_png_type
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.tiff_pages import Page, pages, slices_of
-from vol3d.files.tiff_spacing import SPACING_FILE, checked, ome_xml, spacing_beside, spacing_inside
-from vol3d.geometry.affine import Affine, from_spacing, spacing_of
+from vol3d.files.tiff_spacing import SPACING_FILE, ome_xml, spacing_beside, spacing_inside
+from vol3d.geometry.affine import Affine, spacing_of
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
 from vol3d.shapes import Index3, Shape3, Spacing
-from vol3d.volume.source import Access, Says, VolumeSource
+from vol3d.volume.source import VolumeSource
 
 _CLASSIC_BYTES = 2**32 - 2**25  # what 32-bit offsets can reach, less room for the directories
 _ENCODING = {"photometric": "minisblack", "compression": "zlib", "compressionargs": {"level": 1}, "software": False}
-
-
-@dataclass(frozen=True)
-class SliceNames:
-    """The file names of a folder of slices, for the sink to give back."""
-
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PlaneSource:
-    """A volume that is decoded plane by plane: plane(group, z) is (samples, Y, X); groups * samples channels."""
-
-    shape: Shape3
-    channels: int
-    dtype: np.dtype[Any]
-    affine: Affine
-    plane: Callable[[int, int], NDArray[Any]]
-    warnings: tuple[str, ...] = ()
-    header: object = None
-    access: Access = "sequential"
-    says: Says = "spacing"
-
-    def read(self, box: Box) -> NDArray[Any]:
-        """The box's voxels, (C, Z, Y, X).
-
-        Raises:
-            InputError: a page cannot be decoded.
-        """
-        out = np.empty((self.channels, *box.shape), dtype=self.dtype)
-        for row, z in enumerate(range(box.start.z, box.stop.z)):
-            channel = 0
-            while channel < self.channels:
-                plane = self.plane(channel, z)
-                out[channel : channel + len(plane), row] = plane[(slice(None), *box.slices[1:])]
-                channel += len(plane)
-        return out
 
 
 def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
@@ -76,10 +38,10 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
     """
     found = list(pages(path))
     _check_alike([(f"{path}, page {number}", page) for number, page in enumerate(found)])
-    with _decoding(str(path)):
+    with decoding(str(path)):
         file = _tifffile().TiffFile(path)
     try:
-        with _decoding(str(path)):
+        with decoding(str(path)):
             series, first = file.series[0], file.pages[0]
             given = spacing or spacing_beside(path.parent) or spacing_inside(path, file)
         groups, depth, number_of = _axes(path, series)
@@ -88,7 +50,7 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         samples = math.prod(n for axis, n in zip(first.axes, first.shape, strict=True) if axis == "S")
         shape = Shape3(depth, first.imagelength, first.imagewidth)
         dtype = _number_type(path, series.dtype)
-        with _decoding(str(path)):
+        with decoding(str(path)):
             planes = _planes_of(path, file, count=groups * depth, shape=shape)
     except BaseException:
         file.close()
@@ -96,10 +58,10 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
     lock = threading.Lock()
 
     def plane(channel: int, z: int) -> NDArray[Any]:
-        with lock, _decoding(str(path)):
+        with lock, decoding(str(path)):
             return planes(number_of(channel // samples, z))
 
-    affine, warnings = _place(path, given)
+    affine, warnings = place(path, given)
     source = PlaneSource(
         shape, groups * samples, dtype, affine, plane, warnings=warnings, says="spacing" if given else "nothing"
     )
@@ -123,20 +85,20 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         raise InputError(f"{folder}: expected one page in each of {len(paths)} slices, got {len(found)} pages")
 
     def plane(channel: int, z: int) -> NDArray[Any]:  # noqa: ARG001
-        with _decoding(str(paths[z])), _tifffile().TiffFile(paths[z]) as file:
+        with decoding(str(paths[z])), _tifffile().TiffFile(paths[z]) as file:
             return _decoded(str(paths[z]), file.pages[0])
 
-    with _decoding(str(paths[0])), _tifffile().TiffFile(paths[0]) as file:
+    with decoding(str(paths[0])), _tifffile().TiffFile(paths[0]) as file:
         given = spacing or spacing_beside(folder, folder.parent) or spacing_inside(paths[0], file)
         dtype, samples = _number_type(paths[0], file.pages[0].dtype), found[0][1].samples
-    affine, warnings = _place(folder, given)
+    affine, warnings = place(folder, given)
     return PlaneSource(
         shape=Shape3(len(paths), found[0][1].height, found[0][1].width),
         channels=samples,
         dtype=dtype,
         affine=affine,
         plane=plane,
-        warnings=warnings + _gaps(folder, paths),
+        warnings=warnings + gaps(folder, paths),
         header=SliceNames(tuple(path.name for path in paths)),
         says="spacing" if given else "nothing",
     )
@@ -157,7 +119,9 @@ def create_stack(
     def encode(voxels: RawVoxels, to: Path) -> None:
         big = math.prod(size) * stored.itemsize > _CLASSIC_BYTES
         with _tifffile().TiffWriter(to, bigtiff=big) as writer:
-            writer.write(_planes(voxels), shape=size, dtype=stored, description=description, metadata=None, **_ENCODING)
+            writer.write(
+                each_plane(voxels), shape=size, dtype=stored, description=description, metadata=None, **_ENCODING
+            )
 
     return StagedSink(Path(path), shape=size, dtype=stored, encode=encode)
 
@@ -174,20 +138,27 @@ def create_slices(
 ) -> StagedSink:
     """Begin a folder of deflated slices and a spacing.json, named as those of like where it came from such.
 
+    Where those are PNG these are, too.
+
     Raises:
-        UsageError: there are several channels, or TIFF has no such type.
+        UsageError: there are several channels, or TIFF (PNG) has no such type.
     """
     if channels != 1:
         raise UsageError(f"cannot write {path}: a folder of slices holds one channel, got {channels}; use .tif")
-    stored, spacing = _stored_type(dtype), spacing_of(affine)
-    ome_xml(shape, channels=1, dtype=stored, spacing=spacing)  # refuses a type that TIFF has not
+    spacing = spacing_of(affine)
     given = like.header.names if like is not None and isinstance(like.header, SliceNames) else ()
     names = given if len(given) == shape.z else [f"{z:04d}.tif" for z in range(shape.z)]
+    pictures = names[0].lower().endswith(PNG)
+    stored = stored_png_type(path, dtype) if pictures else _stored_type(dtype)
+    ome_xml(shape, channels=1, dtype=stored, spacing=spacing)  # refuses a type that TIFF has not
 
     def encode(voxels: RawVoxels, to: Path) -> None:
         to.mkdir()
-        for name, plane in zip(names, _planes(voxels), strict=True):
-            _tifffile().imwrite(to / name, plane, metadata=None, **_ENCODING)
+        for name, plane in zip(names, each_plane(voxels), strict=True):
+            if pictures:
+                (to / name).write_bytes(png_bytes(plane))
+            else:
+                _tifffile().imwrite(to / name, plane, metadata=None, **_ENCODING)
         (to / SPACING_FILE).write_text(json.dumps(spacing._asdict()) + "\n")
 
     return StagedSink(Path(path), shape=(1, *shape), dtype=stored, encode=encode)
@@ -199,25 +170,6 @@ def _tifffile() -> Any:
     # Its log lines would reach the terminal; what they say of damage is checked here and raised.
     logging.getLogger("tifffile").addHandler(logging.NullHandler())
     return tifffile
-
-
-@contextmanager
-def _decoding(what: str) -> Iterator[None]:
-    """Name the file, whatever a decoder chokes on: on damaged tags tifffile raises nearly any exception."""
-    try:
-        yield
-    except (Vol3dError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(f"{what} cannot be decoded: {error}") from error
-
-
-def _planes(voxels: RawVoxels) -> Iterator[NDArray[Any]]:
-    """Every (Y, X) plane of staged voxels, channel by channel."""
-    channels, *extent = voxels.shape
-    for channel in range(channels):
-        for slab in slabs(Shape3(*extent), 1):
-            yield voxels.read(slab, channel=channel)[0, 0]
 
 
 def _axes(path: Path, series: Any) -> tuple[int, int, Callable[[int, int], int]]:
@@ -254,7 +206,7 @@ def _planes_of(path: Path, file: Any, *, count: int, shape: Shape3) -> Callable[
 
 def _decoded(what: str, page: Any) -> NDArray[Any]:
     """A page as (samples, Y, X)."""
-    with _decoding(what):
+    with decoding(what):
         image: NDArray[Any] = page.asarray()
     if page.axes == "YXS":
         image = np.moveaxis(image, -1, 0)
@@ -279,22 +231,3 @@ def _number_type(path: Path, stored: Any) -> np.dtype[Any]:
 def _stored_type(dtype: Any) -> np.dtype[Any]:
     stored: np.dtype[Any] = np.dtype({"bool": np.uint8, "float16": np.float32}.get(np.dtype(dtype).name, dtype))
     return stored
-
-
-def _place(path: Path, spacing: Spacing | None) -> tuple[Affine, tuple[str, ...]]:
-    if spacing is None:
-        return from_spacing(Spacing(1.0, 1.0, 1.0)), (f"{path} says no spacing; 1 mm is assumed",)
-    return from_spacing(checked(path, spacing)), ()
-
-
-def _gaps(folder: Path, paths: Sequence[Path]) -> tuple[str, ...]:
-    """A warning where the slices' numbers skip some."""
-    last = [re.findall(r"\d+", path.stem) for path in paths]
-    if len(paths) < 2 or not all(last):
-        return ()
-    numbers = [int(parts[-1]) for parts in last]
-    steps = [b - a for a, b in itertools.pairwise(numbers)]
-    if len(set(steps)) == 1:
-        return ()
-    where = next(number for number, step in zip(numbers, steps, strict=False) if step != min(steps))
-    return (f"{folder}: the numbers of its {len(paths)} slices have a gap after {where}; slices may be missing",)

@@ -9,10 +9,10 @@ import numpy as np
 
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text
+from vol3d.files.units import millimetres_of
 from vol3d.shapes import Shape3, Spacing
 
 SPACING_FILE = "spacing.json"
-_MM = {"m": 1e3, "cm": 10.0, "mm": 1.0, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "nm": 1e-6, "inch": 25.4}
 _OME_TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
 
 
@@ -77,7 +77,7 @@ def _from_ome(xml: str) -> Spacing | None:
     for axis in "ZYX":
         size = re.search(rf'PhysicalSize{axis}="([^"]+)"', xml)
         unit = re.search(rf'PhysicalSize{axis}Unit="([^"]+)"', xml)
-        scale = _MM.get(_plain(unit[1])) if unit else _MM["um"]  # micrometres unless said otherwise
+        scale = millimetres_of(unit[1] if unit else "um")  # micrometres unless said otherwise
         if size is None or scale is None:
             return None
         values.append(_number(size[1]) * scale)
@@ -86,18 +86,13 @@ def _from_ome(xml: str) -> Spacing | None:
 
 def _from_imagej(file: Any) -> Spacing | None:
     described, tags = file.imagej_metadata, file.pages[0].tags
-    scale = _MM.get(_plain(str(described.get("unit", ""))))
+    scale = millimetres_of(str(described.get("unit", "")))
     if scale is None or "spacing" not in described or "XResolution" not in tags or "YResolution" not in tags:
         return None
     y, x = (tags[name].value for name in ("YResolution", "XResolution"))  # pixels per unit, as a fraction
     if not y[0] or not x[0]:
         return None
     return Spacing(_number(described["spacing"]) * scale, y[1] / y[0] * scale, x[1] / x[0] * scale)
-
-
-def _plain(unit: str) -> str:
-    r"""µm in its many spellings as um, lower case."""
-    return re.sub(r"^(µ|μ|\\u00b5|&#181;|&#xb5;)", "u", unit.strip().lower())
 
 
 def _number(text: Any) -> float:

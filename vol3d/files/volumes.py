@@ -9,10 +9,15 @@ from typing import Any
 from vol3d.errors import InputError, UsageError
 from vol3d.files.arrays import create_npy, open_npy
 from vol3d.files.channels import grouped
-from vol3d.files.names import NIFTI, NPY, TIFF, natural_key, stem_of, suffix_of
+from vol3d.files.names import NIFTI, NPY, PNG, TIFF, ZARR, natural_key, stem_of, suffix_of
 from vol3d.files.nifti import create_nifti, open_nifti
+from vol3d.files.ome_zarr import create_ome_zarr, open_ome_zarr
+from vol3d.files.pictures import SIGNATURE
+from vol3d.files.png import create_png, open_png, open_png_slices
+from vol3d.files.slices import pictures_of
 from vol3d.files.tiff import create_slices, create_stack, open_slices, open_stack
 from vol3d.files.tiff_pages import MAGIC, slices_of
+from vol3d.files.zarr_array import is_zarr
 from vol3d.geometry.affine import Affine
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
@@ -50,6 +55,9 @@ class Format:
 
 
 FORMATS = (
+    Format("OME-Zarr", ZARR, lambda path, _: is_zarr(path), open_ome_zarr, create_ome_zarr),
+    Format("folders of PNG slices", ("",), lambda path, _: path.is_dir() and bool(pictures_of(path)), open_png_slices),
+    Format("PNG", PNG, lambda _, start: start.startswith(SIGNATURE), open_png, create_png),
     Format("folders of TIFF slices", ("",), lambda path, _: path.is_dir(), open_slices, create_slices),
     Format("TIFF stacks", TIFF, lambda _, start: start[:4] in MAGIC, open_stack, create_stack),
     Format("NumPy", NPY, lambda _, start: start.startswith(b"\x93NUMPY"), open_npy, create_npy),
@@ -159,22 +167,32 @@ def volume_paths(folder: Path) -> list[Path]:
         entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
     except OSError as error:
         raise UsageError(f"cannot read {folder}: {error.strerror}") from error
-    slices = slices_of(folder)
-    formats = {ending for f in FORMATS for ending in f.endings} - {""} - ({*TIFF} if slices else set())
-    # CASE/images holds a case's slices in SenNet's layout.
-    entries = [p / IMAGES if p.is_dir() and not slices_of(p) and (p / IMAGES).is_dir() else p for p in entries]
-    volumes = [p for p in entries if (slices_of(p) if p.is_dir() else suffix_of(p) in formats)]
-    if slices and volumes:
-        raise UsageError(
-            f"{folder} can be read in two ways: as one volume of {len(slices)} slices ({slices[0].name} ...), "
-            f"or as {len(volumes)} volumes ({volumes[0].name} ...); keep slices in a folder of their own"
-        )
-    if slices:
+    if is_zarr(folder):
         return [folder]
-    if not volumes:
-        seen = ", ".join(p.name for p in entries[:5]) or "nothing"
-        raise UsageError(f"no volume in {folder}: looked for {looked_for()}; found {seen}")
-    return sorted(volumes, key=natural_key)
+    endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
+    # PNG files are slices only where nothing else is a volume: beside others they are pictures of them.
+    for slices_in in (slices_of, pictures_of):
+        slices = slices_in(folder)
+        formats = endings - ({*TIFF} if slices else set())
+        # CASE/images holds a case's slices in SenNet's layout.
+        inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in entries]
+        volumes = [p for p in inner if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats)]
+        if slices and volumes:
+            raise UsageError(
+                f"{folder} can be read in two ways: as one volume of {len(slices)} slices ({slices[0].name} ...), "
+                f"or as {len(volumes)} volumes ({volumes[0].name} ...); keep slices in a folder of their own"
+            )
+        if slices or volumes:
+            return sorted(volumes, key=natural_key) or [folder]
+    seen = ", ".join(p.name for p in entries[:5]) or "nothing"
+    raise UsageError(f"no volume in {folder}: looked for {looked_for()}; found {seen}")
+
+
+def volume_files(folder: Path) -> list[Path]:
+    """The files of a folder whose endings are a format's, in natural order; [] where it is no folder."""
+    endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
+    files = (p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else ()
+    return sorted((p for p in files if suffix_of(p) in endings and p.is_file()), key=natural_key)
 
 
 def _case_name(path: Path) -> str:

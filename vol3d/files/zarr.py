@@ -4,7 +4,6 @@ A reader of Zarr takes a chunk that is missing for zeros. Here every chunk is wr
 missing is an error.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import Staged, writing
+from vol3d.files.zarr_array import check_array
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, shape3
@@ -46,7 +46,7 @@ class ProbabilitySource:
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} holds no probabilities of vol3d ({error!r})") from error
         self.path = path
-        self._check_chunks()
+        check_array(path, remedy="store the probabilities anew")
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X).
@@ -58,20 +58,6 @@ class ProbabilitySource:
             return np.asarray(self._array[(slice(None), *box.slices)])
         except (ValueError, RuntimeError, OSError) as error:
             raise InputError(f"{self.path}: a chunk cannot be decoded ({error})") from error
-
-    def _check_chunks(self) -> None:
-        lengths = [-(-n // c) for n, c in zip(self._array.shape, self._array.chunks, strict=True)]
-        missing = [
-            "/".join(map(str, index))
-            for index in np.ndindex(*lengths)
-            if not self.path.joinpath("c", *map(str, index)).is_file()
-        ]
-        if missing:
-            some = ", ".join(missing[:3])
-            raise InputError(
-                f"{self.path}: {len(missing)} of {math.prod(lengths)} chunks are missing ({some} ...); "
-                "store the probabilities anew"
-            )
 
 
 class ProbabilitySink:
