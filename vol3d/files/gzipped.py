@@ -1,4 +1,4 @@
-"""Gzip as a bounded stream whose checksum is always read."""
+"""Gzip, and zlib's own wrapper, as a bounded stream whose checksum is always read."""
 
 import os
 import shutil
@@ -14,38 +14,41 @@ MAGIC = b"\x1f\x8b"
 MAX_RATIO = 1032  # deflate cannot shrink further
 _CHUNK = 1 << 20
 _LEVEL = 1  # labels shrink well at any; images would gain 5 % for three times the time
-_GZIP = 31  # zlib's name for "gzip wrapper, 32 kB window"
+GZIP, ZLIB, _EITHER = 31, 15, 47  # zlib's names for the wrappers, with a 32 kB window
 
 
 class Inflated:
-    """Iterate over the decompressed content of path in pieces of at most 1 MiB.
+    """Iterate over the decompressed content of path, from byte start on, in pieces of at most 1 MiB.
 
     At the end the checksum has been compared and trailing_bytes says how much foreign content
     followed the last gzip member.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, start: int = 0) -> None:
+        self.path, self._start = path, start
         self.trailing_bytes = 0
 
     def __iter__(self) -> Iterator[bytes]:
         with self.path.open("rb") as stream:
-            decoder, data = zlib.decompressobj(_GZIP), stream.read(_CHUNK)
+            stream.seek(self._start)
+            decoder, data = zlib.decompressobj(_EITHER), stream.read(_CHUNK)
             while True:
                 if decoder.eof:
                     data = decoder.unused_data or stream.read(_CHUNK)
                     if not data.startswith(MAGIC):
                         self.trailing_bytes = self.path.stat().st_size - stream.tell() + len(data)
                         return
-                    decoder = zlib.decompressobj(_GZIP)
+                    decoder = zlib.decompressobj(_EITHER)
                 elif not data:
                     data = stream.read(_CHUNK)
                     if not data:
-                        raise InputError(f"{self.path} is truncated: its gzip stream has no end")
+                        raise InputError(f"{self.path} is truncated: its compressed stream has no end")
                 try:
                     piece = decoder.decompress(data, _CHUNK)
                 except zlib.error as error:
-                    raise InputError(f"{self.path} is damaged: its gzip stream cannot be decoded ({error})") from error
+                    raise InputError(
+                        f"{self.path} is damaged: what is compressed cannot be decoded ({error})"
+                    ) from error
                 data = decoder.unconsumed_tail
                 if piece:
                     yield piece
@@ -69,10 +72,10 @@ def beginning(path: Path, count: int) -> bytes:
     return result[:count]
 
 
-def spool(path: Path, *, expected_bytes: int) -> tuple[int, str]:
-    """Decompress path into an unlinked temporary file; its descriptor, and a warning or "".
+def spool(path: Path, *, expected_bytes: int, start: int = 0) -> tuple[int, str]:
+    """Decompress path, from byte start on, into an unlinked temporary file; its descriptor, and a warning or "".
 
-    expected_bytes is what the header inside promises; nothing beyond it is stored.
+    expected_bytes is what the header promises; nothing beyond it is stored.
 
     Raises:
         InputError: the stream is damaged, shorter, or much longer than that.
@@ -85,7 +88,7 @@ def spool(path: Path, *, expected_bytes: int) -> tuple[int, str]:
             f"{path} needs {expected_bytes} bytes in {place} to be decompressed, {free} are free; "
             "set TMPDIR to a larger disk"
         )
-    inflated, count = Inflated(path), 0
+    inflated, count = Inflated(path, start=start), 0
     with writing(place), tempfile.TemporaryFile(dir=place) as stream:
         for piece in inflated:
             stream.write(piece[: max(0, expected_bytes - count)])
@@ -109,15 +112,16 @@ def check_ratio(path: Path, *, expected_bytes: int) -> None:
     size = path.stat().st_size
     if expected_bytes > size * MAX_RATIO + _CHUNK:
         raise InputError(
-            f"{path}: its header promises {expected_bytes} bytes, which {size} bytes of gzip cannot hold; "
+            f"{path}: its header promises {expected_bytes} bytes, which {size} bytes of compressed voxels cannot hold; "
             "the file is truncated or forged"
         )
 
 
-def deflate(pieces: Iterable[bytes], path: Path) -> None:
-    """Write pieces as one gzip; the same bytes for the same content, for no time is stored."""
-    encoder = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+def deflate(pieces: Iterable[bytes], path: Path, *, header: bytes = b"", wrapper: int = GZIP) -> None:
+    """Write pieces as one stream behind a bare header; the same bytes for the same content, for no time is stored."""
+    encoder = zlib.compressobj(_LEVEL, zlib.DEFLATED, wrapper)
     with path.open("wb") as stream:
+        stream.write(header)
         for piece in pieces:
             stream.write(encoder.compress(piece))
         stream.write(encoder.flush())

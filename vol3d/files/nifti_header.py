@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
+from vol3d.files.place import MM_LIMITS, check_place
 from vol3d.geometry.affine import Affine, agree, from_spacing, is_orthogonal, spacing_of
 from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.source import Says
 
-MM_LIMITS = (1e-7, 1e4)  # a voxel outside of them is a damaged header
 _MM_PER_UNIT = {1: 1e3, 3: 1e-3}  # metres and micrometres; anything else is taken as millimetres
 REVERSED = [2, 1, 0, 3]  # columns x, y, z, origin to z, y, x, origin and back
 
@@ -79,34 +80,38 @@ def dims_of(path: Path, header: Any) -> tuple[int, int, int, int]:
     return c, z, y, x
 
 
-def affine_of(path: Path, header: Any) -> Affine:
-    """Index (z, y, x) to RAS+ millimetres.
+def place_of(path: Path, header: Any, shape: Shape3, spacing: Spacing | None) -> tuple[Affine, Says, tuple[str, ...]]:
+    """Index (z, y, x) to RAS+ millimetres, what of it the file says, and what is odd about that.
+
+    A given spacing (mm) goes before the header's, and stands alone where the header has no place to offer.
 
     Raises:
-        InputError: the spacing or the affine is zero, NaN, negative or absurd.
+        InputError: no spacing is given, and the header's or its affine is zero, NaN, negative or absurd.
     """
-    _check_pixdim(path, header)
+    try:
+        if spacing is None:
+            _check_pixdim(path, header)
+        affine = _affine_of(path, header)
+        if spacing is None:
+            check_place(path, affine)
+        elif not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+            raise InputError(f"{path}: its affine is no place in space")
+    except InputError as error:
+        if spacing is None:
+            raise InputError(f"{error}; --spacing gives the right one") from error
+        return from_spacing(spacing), "spacing", (f"{path}: its header says no place; only the given spacing is known",)
+    odd = _oddities(path, header, affine, shape)
+    if spacing is not None:
+        affine[:3, :3] *= np.asarray(spacing) / np.asarray(spacing_of(affine))
+    return affine, "place", odd
+
+
+def _affine_of(path: Path, header: Any) -> Affine:
     affine = _stored_affine(path, header)[:, REVERSED]
     affine[:3] *= _mm_per_unit(header)
     if header["dim"][0] < 3 and not affine[:3, 0].any():  # a flat image has no third axis to speak of
         normal = np.cross(affine[:3, 2], affine[:3, 1])
         affine[:3, 0] = normal / np.linalg.norm(normal)
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not (lengths > 0).all() or np.linalg.det(affine[:3, :3] / lengths) ** 2 < 1e-12:
-        raise InputError(f"{path}: its affine is no place in space (zero, NaN or flat)")
-    low, high = MM_LIMITS
-    if not (low <= lengths.min() and lengths.max() <= high):
-        raise InputError(f"{path}: voxel spacing (z, y, x) {tuple(spacing_of(affine))} mm is out of [{low}, {high}]")
-    return affine
-
-
-def respaced(path: Path, header: Any, spacing: Spacing) -> Affine:
-    """The header's affine at another spacing; where the header has none to offer, spacing alone."""
-    try:
-        affine = affine_of(path, header)
-    except InputError:
-        return from_spacing(spacing)
-    affine[:3, :3] *= np.asarray(spacing) / np.asarray(spacing_of(affine))
     return affine
 
 
@@ -131,7 +136,7 @@ def _stored_affine(path: Path, header: Any) -> NDArray[np.float64]:
         raise InputError(f"{path}: its qform cannot be read ({error})") from error
 
 
-def oddities(path: Path, header: Any, affine: Affine, shape: Shape3) -> tuple[str, ...]:
+def _oddities(path: Path, header: Any, affine: Affine, shape: Shape3) -> tuple[str, ...]:
     """Sentences about an affine that can be used but deserves a look."""
     from nibabel.spatialimages import HeaderDataError
 

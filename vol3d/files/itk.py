@@ -1,0 +1,227 @@
+"""ITK's own formats, NRRD and MetaImage: a header of text, and raw or compressed voxels behind or beside it.
+
+They are read without SimpleITK, which hands out a damaged MetaImage as whatever its memory holds, and
+NaN spacings as 1; the tests compare the two on sound files.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.errors import InputError
+from vol3d.files import gzipped, metaimage_header, nrrd_header
+from vol3d.files.raw import RawVoxels, StagedSink
+from vol3d.files.raw_header import FROM_THE_END, RawHeader
+from vol3d.geometry.affine import Affine
+from vol3d.geometry.box import Box
+from vol3d.geometry.grid import slabs
+from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.labels import LabelSchema
+from vol3d.volume.source import Access, VolumeSource
+
+_MAX_HEADER = 4 << 20
+_SLAB = 8
+
+
+@dataclass(frozen=True)
+class ItkHeader:
+    """The geometry of a NRRD or MetaImage word by word, with what it says, for the sink to give back."""
+
+    kind: str
+    fields: dict[str, str]
+    shape: Shape3
+    affine: Affine
+
+
+class ItkSource:
+    """A NRRD or MetaImage as a (C, Z, Y, X) volume in RAS+ millimetres; a gzip is unpacked at the first read.
+
+    Where the header names no place, it is ITK's: the spacing along left, posterior, superior from 0.
+    """
+
+    access: Access = "random"
+
+    def __init__(self, path: Path, kind: str, header: RawHeader, end: int, *, spacing: Spacing | None) -> None:
+        self.path = path
+        self.shape, self.channels, self.dtype = header.shape, header.channels, header.dtype.newbyteorder("=")
+        self.affine = header.affine(path, spacing)
+        self.header = None if spacing else ItkHeader(kind, header.fields, self.shape, self.affine)
+        self.says = "spacing" if spacing and header.says == "nothing" else header.says
+        self.warnings = () if spacing else header.oddities(path, self.affine)
+        self._stored = header
+        self._data = path if header.data_file is None else _beside(path, header.data_file)
+        self._bytes = header.skip_within + self.channels * self.shape.voxels * self.dtype.itemsize
+        self._start = self._check_size(header.skip + (end if header.data_file is None else 0))
+        self._voxels: RawVoxels | None = None
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's voxels, (C, Z, Y, X).
+
+        Raises:
+            InputError: the file is damaged or changed since it was opened.
+        """
+        if self._voxels is None:
+            self._voxels = self._unpack()
+        values = self._voxels.read(box)
+        if self._stored.interleaved:
+            samples = values.view(self._stored.dtype).reshape(*box.shape, self.channels)
+            values = np.moveaxis(samples, -1, 0).astype(self.dtype)
+        return values
+
+    def _check_size(self, start: int) -> int:
+        """The byte at which the voxels begin, or their compressed stream."""
+        if self._stored.compressed:
+            gzipped.check_ratio(self._data, expected_bytes=self._bytes)
+            return start
+        actual = self._data.stat().st_size
+        if self._stored.skip == FROM_THE_END:
+            start = actual - self._bytes
+        expected = max(start, 0) + self._bytes
+        if actual < expected:
+            raise InputError(f"{self._data} is truncated: expected {expected} bytes, got {actual}")
+        if actual > expected:
+            self.warnings += (f"{self._data}: {actual - expected} bytes follow the voxels and are ignored",)
+        return start
+
+    def _unpack(self) -> RawVoxels:
+        if self._stored.compressed:
+            descriptor, warning = gzipped.spool(self._data, expected_bytes=self._bytes, start=self._start)
+            self.warnings += (warning,) if warning else ()
+            offset = self._stored.skip_within
+        else:
+            descriptor, offset = os.open(self._data, os.O_RDONLY), self._start
+        dtype, channels = self._stored.dtype, self.channels
+        if self._stored.interleaved:
+            dtype, channels = np.dtype((np.void, channels * dtype.itemsize)), 1
+        return RawVoxels(descriptor, name=self._data, shape=(channels, *self.shape), dtype=dtype, offset=offset)
+
+
+def open_nrrd(path: Path, *, spacing: Spacing | None = None) -> ItkSource:
+    """Open a .nrrd or .nhdr; spacing (mm) overrides the header's.
+
+    Raises:
+        InputError: the file is damaged, holds what a volume cannot be, or names data outside its folder.
+    """
+    text, end = _header(path, nrrd_header.END)
+    return ItkSource(path, "NRRD", nrrd_header.parse(path, text), end, spacing=spacing)
+
+
+def open_metaimage(path: Path, *, spacing: Spacing | None = None) -> ItkSource:
+    """Open a .mha or .mhd; spacing (mm) overrides the header's.
+
+    Raises:
+        InputError: the file is damaged, holds what a volume cannot be, or names data outside its folder.
+    """
+    text, end = _header(path, metaimage_header.END)
+    return ItkSource(path, "MetaImage", metaimage_header.parse(path, text), end, spacing=spacing)
+
+
+def create_nrrd(
+    path: Path,
+    *,
+    shape: Shape3,
+    channels: int = 1,
+    dtype: Any,
+    affine: Affine,
+    like: VolumeSource | None = None,
+    labels: LabelSchema | None = None,
+    **_: object,
+) -> StagedSink:
+    """Begin a gzipped .nrrd of (channels, *shape) voxels at affine, in which 3D Slicer finds the labels.
+
+    Where like came from a NRRD with this very grid, its geometry is carried over word by word, and
+    nothing else of it. bool becomes uint8, float16 float32.
+    """
+    stored = _stored_type(dtype)
+    text = nrrd_header.header_text(
+        shape=shape,
+        channels=channels,
+        dtype=stored,
+        affine=affine,
+        fields=_fields_of(like, "NRRD", shape, affine),
+        labels=labels,
+    )
+
+    def encode(voxels: RawVoxels, to: Path) -> None:
+        gzipped.deflate(voxels.stream(), to, header=text.encode())
+
+    return StagedSink(Path(path), shape=(channels, *shape), dtype=stored, encode=encode)
+
+
+def create_metaimage(
+    path: Path,
+    *,
+    shape: Shape3,
+    channels: int = 1,
+    dtype: Any,
+    affine: Affine,
+    like: VolumeSource | None = None,
+    **_: object,
+) -> StagedSink:
+    """Begin a compressed .mha of (channels, *shape) voxels at affine.
+
+    Where like came from a MetaImage with this very grid, its geometry is carried over word by word, and
+    nothing else of it. bool becomes uint8, float16 float32.
+    """
+    stored = _stored_type(dtype)
+    fields = _fields_of(like, "MetaImage", shape, affine)
+    text = metaimage_header.header_text(shape=shape, channels=channels, dtype=stored, affine=affine, fields=fields)
+    header = text.encode()
+
+    def encode(voxels: RawVoxels, to: Path) -> None:
+        gzipped.deflate(_interleaved(voxels), to, header=header, wrapper=gzipped.ZLIB)
+        digits, place = metaimage_header.SIZE_DIGITS, text.index(metaimage_header.SIZE_FIELD)
+        with to.open("r+b") as stream:
+            stream.seek(place + len(metaimage_header.SIZE_FIELD))
+            stream.write(b"%0*d" % (digits, to.stat().st_size - len(header)))
+
+    return StagedSink(Path(path), shape=(channels, *shape), dtype=stored, encode=encode)
+
+
+def _header(path: Path, end: re.Pattern[bytes]) -> tuple[str, int]:
+    """The text of a header, and the byte behind it."""
+    with path.open("rb") as stream:
+        start = stream.read(_MAX_HEADER)
+    match = end.search(start)
+    if match is None and len(start) == _MAX_HEADER:
+        raise InputError(f"{path}: its header has no end within {_MAX_HEADER} bytes")
+    stop = match.end() if match else len(start)
+    return os.fsdecode(start[:stop]), stop
+
+
+def _beside(path: Path, name: str) -> Path:
+    """The file of voxels that a header names, which may not lead out of the header's folder."""
+    try:
+        folder, found = path.parent.resolve(), (path.parent / name).resolve()
+        inside, there = found.is_relative_to(folder), found.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, a NUL
+        raise InputError(f"{path} names the data file {name[:80]!r}, which cannot be: {error}") from error
+    if not inside:
+        raise InputError(f"{path} names the data file {name!r}, which lies outside its folder; it was not read")
+    if not there:
+        raise InputError(f"{path} names the data file {name!r}, which is missing in {folder}")
+    return path.parent / name
+
+
+def _fields_of(like: VolumeSource | None, kind: str, shape: Shape3, affine: Affine) -> dict[str, str] | None:
+    header = like.header if like is not None else None
+    if isinstance(header, ItkHeader) and header.kind == kind and header.shape == shape:
+        return header.fields if np.array_equal(header.affine, affine) else None
+    return None
+
+
+def _stored_type(dtype: Any) -> np.dtype[Any]:
+    stored: np.dtype[Any] = np.dtype({"bool": np.uint8, "float16": np.float32}.get(np.dtype(dtype).name, dtype))
+    return stored.newbyteorder("<")
+
+
+def _interleaved(voxels: RawVoxels) -> Iterator[bytes]:
+    """The voxels' bytes with a voxel's channels side by side."""
+    for box in slabs(Shape3(*voxels.shape[1:]), _SLAB):
+        yield np.moveaxis(voxels.read(box), 0, -1).astype(voxels.dtype).tobytes()
