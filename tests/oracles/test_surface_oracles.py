@@ -16,6 +16,9 @@ SPACINGS = st.builds(Spacing, STEPS, STEPS, STEPS)
 PAIRS = array_shapes(min_dims=3, max_dims=3, min_side=3, max_side=9).flatmap(
     lambda shape: st.tuples(arrays(np.bool_, shape), arrays(np.bool_, shape))
 )
+PICTURES = array_shapes(min_dims=2, max_dims=2, min_side=3, max_side=9).flatmap(
+    lambda shape: st.tuples(arrays(np.bool_, (1, *shape)), arrays(np.bool_, (1, *shape)))
+)
 Pair = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
@@ -54,3 +57,21 @@ def test_hd95_is_monais(pair: Pair, spacing: Spacing) -> None:
         batch(pair[0]), batch(pair[1]), include_background=True, percentile=95, spacing=list(spacing)
     )
     assert hd95_mm(*pair, spacing) == pytest.approx(float(expected), abs=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pair=PICTURES, spacing=SPACINGS, tolerance_mm=st.sampled_from((0.0, 0.79, 1.01, 2.5)))
+def test_surface_dice_and_hd95_of_a_picture_are_monais_in_two_dimensions(
+    pair: Pair, spacing: Spacing, tolerance_mm: float
+) -> None:
+    assume(all(mask.any() for mask in pair))
+    flat = (pair[0][0], pair[1][0])
+    steps = list(spacing[1:])
+    peer = compute_surface_dice(
+        batch(flat[0]), batch(flat[1]), [tolerance_mm], include_background=True, spacing=steps, use_subvoxels=True
+    )
+    assert surface_dice(*pair, spacing, tolerance_mm=tolerance_mm) == pytest.approx(float(peer), abs=1e-6)
+    distance = compute_hausdorff_distance(
+        batch(flat[0]), batch(flat[1]), include_background=True, percentile=95, spacing=steps
+    )
+    assert hd95_mm(*pair, spacing) == pytest.approx(float(distance), abs=1e-5)

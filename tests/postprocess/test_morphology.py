@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -56,3 +57,20 @@ def test_a_broken_wall_is_closed_then_its_lumen_filled() -> None:
     assert fill_holes(mask, spacing=SPACING).sum() == mask.sum()
     closed = close_gaps(mask, radius_mm=1.0, spacing=SPACING)
     assert fill_holes(closed, spacing=SPACING)[5:12, 8:18, 4:9].all()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_picture_has_holes_and_gaps_in_its_plane(axis: int) -> None:
+    picture = np.zeros((1, 9, 11), dtype=np.bool_)
+    picture[0, 1:8, 1:10] = True
+    picture[0, 3:5, 3:6] = False  # a hole of 6 pixels
+    picture[0, 5, 8:10] = False  # open to the outside
+    filled = picture.copy()
+    filled[0, 3:5, 3:6] = True
+    mask, expected = np.moveaxis(picture, 0, axis), np.moveaxis(filled, 0, axis)
+    spacing = Spacing(0.8, 1.0, 3.0)
+    assert np.array_equal(fill_holes(mask, spacing=spacing), expected)
+    assert np.array_equal(fill_holes(mask, spacing=spacing, max_volume_mm3=6 * spacing.voxel_mm3), expected)
+    assert np.array_equal(fill_holes(mask, spacing=spacing, max_volume_mm3=5 * spacing.voxel_mm3), mask)
+    closed = close_gaps(np.moveaxis(picture, 0, 0), radius_mm=1.0, spacing=Spacing(100.0, 1.0, 1.0))
+    assert closed[0, 5, 8] and closed.sum() > picture.sum()

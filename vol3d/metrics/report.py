@@ -34,8 +34,8 @@ DEFINITIONS = {
     "surface_dice": "tolerance 0: area of the 2x2x2 cubes where both masks have surface / area of both surfaces",
     "surface_dice_at_tolerance": "area within tolerance_mm of the other surface / area of both surfaces",
     "hd95_mm": "larger of the two directed 95th percentiles of the distances between border voxels (6-neighbours)",
-    "one_slice": "in a volume one voxel thick surfaces are outlines in its plane: lengths by 2x2 squares, 4-neighbours; "
-    "its volume is its area times the spacing across",
+    "one_slice": "in a volume one voxel thick outlines stand for surfaces: lengths by 2x2 squares, borders by "
+    "4-neighbours; its volume is its area times the spacing across",
     "volume_difference": "prediction minus reference; relative: divided by the reference",
     "ignored": "voxels whose truth is not known are in no mask, as if the volume ended there",
     "component": "a component (26-connectivity) is found where it shares a voxel with the other mask",

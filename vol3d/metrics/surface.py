@@ -3,6 +3,9 @@
 Masks are (Z, Y, X) bool of one shape, spacing is in mm. Outside the volume there is no foreground:
 where a mask meets the volume's edge it has surface. Two empty masks have no surface to compare,
 and an empty one has no distance from another: those scores are None.
+
+A volume one voxel thick is a picture: along that axis it has no edge, and for surfaces stand the outlines
+in its plane (squares of 2x2 pixels with their lengths, borders of four neighbours).
 """
 
 from collections.abc import Iterable
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
-from vol3d.regions.cubes import area_table, cube_codes, paired_codes, slab_depth
+from vol3d.regions.cubes import area_table, cube_codes, outline_codes, outline_counts, paired_codes, slab_depth
 from vol3d.regions.distance import nearest_mm
 from vol3d.shapes import Shape3, Spacing
 
@@ -25,17 +28,20 @@ def surface_dice_tolerance_0(prediction: Mask, reference: Mask, spacing: Spacing
     In [0, 1]; 0 where one mask is empty, None where both are. The same number as surface-distance's
     and MONAI's with ``use_subvoxels=True``.
     """
-    return surface_dice_of_slabs(
-        ((prediction[box.slices], reference[box.slices]) for box in _slabs_around(prediction, reference)), spacing
-    )
+    prediction, reference, spacing = _thin_first(prediction, reference, spacing)
+    counts = paired_codes((prediction[b.slices], reference[b.slices]) for b in _slabs_around(prediction, reference))
+    return _matched_share(outline_counts(counts) if len(prediction) == 1 else counts, spacing)
 
 
 def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], spacing: Spacing) -> float | None:
     """surface_dice_tolerance_0 of masks that come as slabs along z, in order, (prediction, reference) each.
 
-    Any cut gives the same number, so masks need not fit in memory.
+    Any cut gives the same number, so masks need not fit in memory. They are parts of a volume, not pictures.
     """
-    counts = paired_codes(pairs)
+    return _matched_share(paired_codes(pairs), spacing)
+
+
+def _matched_share(counts: NDArray[np.int64], spacing: Spacing) -> float | None:
     matched = counts.copy()
     matched[[0, 255]] = matched[:, [0, 255]] = 0
     table = area_table(spacing)
@@ -56,10 +62,12 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing, *, toleran
     """
     if not tolerance_mm >= 0:
         raise ValueError(f"a tolerance must be zero or more millimetres, got {tolerance_mm}")
+    prediction, reference, spacing = _thin_first(prediction, reference, spacing)
     box = _around_both(prediction, reference)
     if box is None:
         return None
-    codes = cube_codes(prediction[box.slices]), cube_codes(reference[box.slices])
+    codes_of = outline_codes if len(prediction) == 1 else cube_codes
+    codes = codes_of(prediction[box.slices]), codes_of(reference[box.slices])
     one, other = ((c > 0) & (c < 255) for c in codes)
     table = area_table(spacing)
     areas = table[codes[0][one]], table[codes[1][other]]
@@ -77,19 +85,30 @@ def hd95_mm(prediction: Mask, reference: Mask, spacing: Spacing) -> float | None
     to centre; a border voxel lacks one of its six neighbours. Percentiles are NumPy's linear ones. None where
     either mask is empty.
     """
+    prediction, reference, spacing = _thin_first(prediction, reference, spacing)
     box = _around_both(prediction, reference)
     if box is None:
         return None
-    one, other = _border(prediction[box.slices]), _border(reference[box.slices])
+    axes = (1, 2) if len(prediction) == 1 else (0, 1, 2)
+    one, other = _border(prediction[box.slices], axes), _border(reference[box.slices], axes)
     if not one.any() or not other.any():
         return None
     return max(float(np.percentile(nearest_mm(a, b, spacing), 95)) for a, b in ((one, other), (other, one)))
 
 
-def _border(mask: Mask) -> Mask:
+def _thin_first(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[Mask, Mask, Spacing]:
+    """The masks with an axis of one voxel, if they have one, as their first."""
+    if 1 not in prediction.shape[1:] or len(prediction) == 1 or prediction.shape != reference.shape:
+        return prediction, reference, spacing
+    thin = prediction.shape.index(1)
+    steps = [spacing[thin], *(step for axis, step in enumerate(spacing) if axis != thin)]
+    return np.moveaxis(prediction, thin, 0), np.moveaxis(reference, thin, 0), Spacing(*steps)
+
+
+def _border(mask: Mask, axes: Iterable[int]) -> Mask:
     padded = np.pad(mask, 1)
     inner = mask.copy()
-    for axis in range(3):
+    for axis in axes:
         for move in (-1, 1):
             inner &= np.roll(padded, move, axis=axis)[1:-1, 1:-1, 1:-1]
     return mask & ~inner

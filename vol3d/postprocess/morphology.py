@@ -18,7 +18,7 @@ def fill_holes(mask: Mask, *, spacing: Spacing, max_volume_mm3: float = math.inf
 
     A hole is a component of the background that does not reach the volume's edge; background voxels
     join by their faces (6), the partner of 26-connected foreground. A tube that is open at the edge
-    has no hole.
+    has no hole. A volume one voxel thick has no edge along that axis: its holes lie in its plane.
     """
     result = mask.copy()
     box = Box.around(mask)  # every hole lies inside it, and what reaches its faces reaches the edge
@@ -27,7 +27,7 @@ def fill_holes(mask: Mask, *, spacing: Spacing, max_volume_mm3: float = math.inf
     background = label(~mask[box.slices], connectivity=6)
     sizes = component_sizes(background)
     holes = sizes * spacing.voxel_mm3 <= max_volume_mm3 + 1e-6 * spacing.voxel_mm3
-    for axis in range(3):
+    for axis in (a for a in range(3) if mask.shape[a] > 1):
         for end in (0, -1):
             holes[np.unique(background.labels.take(end, axis=axis))] = False
     result[box.slices] |= keep(background, holes)

@@ -47,6 +47,23 @@ def paired_codes(slabs: Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -
     return counts.reshape(256, 256)
 
 
+def outline_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The paired_codes of a mask that is one slice as those of prisms: of the cubes, those that its outline cuts.
+
+    The prisms go on above and below the slice, so that it has no surface there. Their area is the length
+    of the outline, as marching squares draw it, times the slice's thickness.
+    """
+    prisms = np.zeros_like(counts)
+    # Cubes that begin in the slice have codes below 16; of those that end in it one is 16 or more.
+    prisms[::17, ::17] = counts[:16, :16]
+    return prisms
+
+
+def outline_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The codes of the prisms of outline_counts, for a (1, Y, X) mask: (1, Y + 1, X + 1)."""
+    return cube_codes(mask)[1:] * np.uint8(17)
+
+
 def slab_depth(shape: Shape3) -> int:
     """How many z planes of a volume make a slab that is quick to work on."""
     return max(1, CUBES_AT_ONCE // ((shape.y + 1) * (shape.x + 1)))
