@@ -16,12 +16,10 @@ from vol3d.files import gzipped
 from vol3d.files.nifti_header import (
     REVERSED,
     NiftiHeader,
-    affine_of,
     dims_of,
-    oddities,
     offset_of,
     parse,
-    respaced,
+    place_of,
     scale_of,
     stored_type,
 )
@@ -39,7 +37,8 @@ class NiftiSource:
     warnings holds sentences about what is odd.
     """
 
-    says: Says = "place"
+    says: Says
+    warnings: tuple[str, ...]
 
     def __init__(self, path: Path, *, spacing: Spacing | None = None) -> None:
         self.path = path
@@ -48,9 +47,8 @@ class NiftiSource:
         self._stored, self._samples = stored_type(path, header)
         self._file_channels, *extent = dims_of(path, header)
         self.shape, self.channels = Shape3(*extent), self._samples * self._file_channels
-        self.affine = respaced(path, header, spacing) if spacing else affine_of(path, header)
+        self.affine, self.says, self.warnings = place_of(path, header, self.shape, spacing)
         self.header = None if spacing else NiftiHeader(header.binaryblock, self.shape, self.affine)
-        self.warnings: tuple[str, ...] = () if spacing else oddities(path, header, self.affine, self.shape)
         self._slope, self._inter = scale_of(path, header)
         scaled = (self._slope, self._inter) != (1.0, 0.0)
         self.dtype = np.dtype(np.float32) if scaled else self._stored.newbyteorder("=")

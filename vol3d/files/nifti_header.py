@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vol3d.errors import InputError
 from vol3d.files.place import MM_LIMITS, check_place
-from vol3d.geometry.affine import Affine, agree, from_spacing, is_orthogonal, spacing_of
+from vol3d.geometry.affine import Affine, agree, from_spacing, is_orthogonal
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import Says
 
@@ -91,19 +91,17 @@ def place_of(path: Path, header: Any, shape: Shape3, spacing: Spacing | None) ->
     try:
         if spacing is None:
             _check_pixdim(path, header)
-        affine = _affine_of(path, header)
-        if spacing is None:
-            check_place(path, affine)
-        elif not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-            raise InputError(f"{path}: its affine is no place in space")
+        affine = stored = _affine_of(path, header)
+        if spacing is not None:
+            affine = stored.copy()
+            with np.errstate(all="ignore"):  # zero and NaN are refused below
+                affine[:3, :3] *= np.asarray(spacing) / np.linalg.norm(stored[:3, :3], axis=0)
+        check_place(path, affine)
     except InputError as error:
         if spacing is None:
-            raise InputError(f"{error}; --spacing gives the right one") from error
+            raise InputError(f"{error}; give the right spacing with --spacing or in cases.csv") from error
         return from_spacing(spacing), "spacing", (f"{path}: its header says no place; only the given spacing is known",)
-    odd = _oddities(path, header, affine, shape)
-    if spacing is not None:
-        affine[:3, :3] *= np.asarray(spacing) / np.asarray(spacing_of(affine))
-    return affine, "place", odd
+    return affine, "place", _oddities(path, header, stored, shape)
 
 
 def _affine_of(path: Path, header: Any) -> Affine:
