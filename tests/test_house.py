@@ -23,7 +23,7 @@ ONLY_IN = {
     "nibabel": {"files/nifti.py", "files/nifti_header.py", "volume/volume.py"},
     "tifffile": {"files/tiff.py"},
     "zarr": {"files/zarr.py", "files/ome_zarr.py"},
-    "pydicom": {"files/dicom.py", "files/dicom_headers.py", "files/dicom_seg.py"},
+    "pydicom": {"files/dicom"},
     "highdicom": {"files/dicom_seg.py"},
     "h5py": {"files/hdf5.py"},
     "matplotlib": {"viewer/"},
