@@ -1,52 +1,63 @@
-"""NumPy's .npy: (Z, Y, X) or (C, Z, Y, X), never pickled."""
+"""NumPy's .npy and .npz: (Z, Y, X) or (C, Z, Y, X), never pickled."""
 
 import io
 import math
 import os
+import shutil
+import tempfile
+import zipfile
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError
+from vol3d.errors import InputError, ResourceError
+from vol3d.files.atomic import writing
+from vol3d.files.gzipped import MAX_RATIO
+from vol3d.files.names import file_and_inside
+from vol3d.files.planes import decoding
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import Access, Says
 
+_HEADER_BYTES = 1 << 14
+MAX_MEMBERS = 1000  # arrays in one .npz
+
 
 class NpySource:
-    """A .npy file as a volume. It knows no place: 1 mm voxels unless the spacing is given."""
+    """An open .npy file as a volume. It knows no place: 1 mm voxels unless the spacing is given.
+
+    name is what messages speak of.
+    """
 
     access: Access = "random"
     header: object = None
 
-    def __init__(self, path: Path, *, spacing: Spacing | None = None) -> None:
-        self.path = path
-        shape, fortran, dtype, offset = _header(path)
+    def __init__(self, name: Path, stream: IO[bytes], *, spacing: Spacing | None = None) -> None:
+        shape, fortran, dtype, offset = _header(name, stream)
         if dtype.hasobject or dtype.kind not in "biuf" or dtype.itemsize > 8:
-            raise InputError(f"{path}: voxels of type {dtype} cannot be read; expected integers or real floats")
+            raise InputError(f"{name}: voxels of type {dtype} cannot be read; expected integers or real floats")
         if len(shape) not in (3, 4) or min(shape) < 1:
-            raise InputError(f"{path}: expected a (Z, Y, X) or (C, Z, Y, X) array, got shape {shape}")
-        expected, actual = offset + math.prod(shape) * dtype.itemsize, path.stat().st_size
+            raise InputError(f"{name}: expected a (Z, Y, X) or (C, Z, Y, X) array, got shape {shape}")
+        expected, actual = offset + math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size
         if actual < expected:
-            raise InputError(f"{path} is truncated: expected {expected} bytes, got {actual}")
+            raise InputError(f"{name} is truncated: expected {expected} bytes, got {actual}")
         self.channels, *extent = (1, *shape) if len(shape) == 3 else shape
         self.shape = Shape3(*extent)
         self.dtype = dtype.newbyteorder("=")
         self.affine = from_spacing(spacing or Spacing(1.0, 1.0, 1.0))
-        self.warnings = () if spacing else (f"{path} says no spacing; 1 mm is assumed",)
+        self.warnings = () if spacing else (f"{name} says no spacing; 1 mm is assumed",)
         self.says: Says = "spacing" if spacing else "nothing"
         self._map: NDArray[Any] | RawVoxels
         if fortran:
-            self._map = np.memmap(path, mode="r", dtype=dtype, offset=offset, shape=shape, order="F")
+            self._map = np.memmap(stream, mode="r", dtype=dtype, offset=offset, shape=shape, order="F")
         else:
-            descriptor = os.open(path, os.O_RDONLY)
             size = (self.channels, *self.shape)
-            self._map = RawVoxels(descriptor, name=path, shape=size, dtype=dtype, offset=offset)
+            self._map = RawVoxels(os.dup(stream.fileno()), name=name, shape=size, dtype=dtype, offset=offset)
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X)."""
@@ -62,7 +73,32 @@ def open_npy(path: Path, *, spacing: Spacing | None = None) -> NpySource:
     Raises:
         InputError: it is damaged, or no (C, Z, Y, X) array of numbers.
     """
-    return NpySource(Path(path), spacing=spacing)
+    with Path(path).open("rb") as stream:
+        return NpySource(Path(path), stream, spacing=spacing)
+
+
+def open_npz(path: Path, *, spacing: Spacing | None = None) -> NpySource:
+    """Open the only volume of a .npz, or FILE.npz/NAME, decompressed into a temporary file.
+
+    Raises:
+        InputError: it is damaged, holds no volume or several, or says a size that it cannot have.
+        ResourceError: the temporary folder has not the room.
+    """
+    file, name = file_and_inside(Path(path))
+    with decoding(str(path)), zipfile.ZipFile(file) as members:
+        found = members.infolist()
+        if len(found) > MAX_MEMBERS:
+            raise InputError(f"{file} holds {len(found)} arrays, more than {MAX_MEMBERS}: it is no volume")
+        shapes = {info.filename.removesuffix(".npy"): _member_shape(members, info) for info in found}
+        volumes = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
+        wanted = name or (volumes[0] if len(volumes) == 1 else "")
+        if wanted not in shapes:
+            told = ", ".join(f"{key} {shape}" for key, shape in list(shapes.items())[:10])
+            raise InputError(f"{file}: expected one volume, got {len(volumes)}; name one as {file}/NAME of {told}")
+        info = found[list(shapes).index(wanted)]
+        with tempfile.TemporaryFile() as stream:
+            _spool(Path(path), members, info, stream)
+            return NpySource(Path(path), stream, spacing=spacing)
 
 
 def create_npy(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, **_: object) -> StagedSink:
@@ -74,12 +110,36 @@ def create_npy(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, **_:
     return StagedSink(Path(path), shape=size, dtype=dtype, header=header.getvalue())
 
 
-def _header(path: Path) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def _header(name: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     try:
-        with path.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read(stream)
-            return shape, fortran, dtype, stream.tell()
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(stream)
+        return shape, fortran, dtype, stream.tell()
     except (ValueError, TypeError, SyntaxError, TokenError) as error:  # the header is a line of Python
-        raise InputError(f"{path} is not a .npy array: {error}") from error
+        raise InputError(f"{name} is not a .npy array: {error}") from error
+
+
+def _member_shape(members: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int, ...]:
+    """The shape that a member's header says; () for what is no array of numbers."""
+    with members.open(info) as stream:
+        start = io.BytesIO(stream.read(_HEADER_BYTES))
+    try:
+        shape, _, dtype, _ = _header(Path(info.filename), start)
+    except InputError:
+        return ()
+    return shape if dtype.kind in "biuf" else ()
+
+
+def _spool(path: Path, members: zipfile.ZipFile, info: zipfile.ZipInfo, stream: IO[bytes]) -> None:
+    """Decompress a member into the temporary folder; zipfile compares its checksum."""
+    size, place = info.file_size, Path(tempfile.gettempdir())
+    if size > info.compress_size * MAX_RATIO or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise InputError(f"{path}: {info.compress_size} bytes, deflated, cannot hold {size}; it is damaged or forged")
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise ResourceError(f"{path} needs {size} bytes in {place}, {free} are free; set TMPDIR to a larger disk")
+    with writing(place), members.open(info) as packed:
+        shutil.copyfileobj(packed, stream, 1 << 20)
+    stream.flush()
+    stream.seek(0)

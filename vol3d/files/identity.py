@@ -4,6 +4,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vol3d.files.names import file_and_inside
+
 
 def stat_identity(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Absolute path, size and modification time (ns) of each file, those in folders included."""
@@ -22,6 +24,7 @@ def content_sha256(path: Path) -> str:
 
 
 def _files(path: Path) -> Iterator[Path]:
+    path = file_and_inside(path)[0]
     if path.is_file():
         yield path
     else:

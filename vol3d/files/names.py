@@ -6,11 +6,14 @@ from pathlib import Path
 NIFTI, TIFF, NPY = (".nii", ".nii.gz"), (".tif", ".tiff"), (".npy",)
 DICOM = (".dcm",)  # or none: DICOM is told by content
 NPZ, HDF5, PNG, ZARR = (".npz",), (".h5", ".hdf5"), (".png",), (".ome.zarr", ".zarr")
-_ENDINGS = (*NIFTI, *TIFF, *NPY, *NPZ, *HDF5, *PNG, *ZARR)
+NRRD, META = (".seg.nrrd", ".nrrd"), (".mha",)
+IN_ONE_FILE = {".nhdr": ".nrrd", ".mhd": ".mha"}  # headers with voxels beside them, and what is written instead
+_ENDINGS = (*NRRD, *META, *IN_ONE_FILE, *NIFTI, *TIFF, *NPY, *NPZ, *HDF5, *PNG, *ZARR)
 
 
 def suffix_of(path: Path) -> str:
     """The ending that says the format, in lower case; "" where it is none of ours (1.5mm is a name)."""
+    path = file_and_inside(path)[0]
     name = path.name.lower()
     known = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
     if known is not None:
@@ -21,8 +24,16 @@ def suffix_of(path: Path) -> str:
 
 def stem_of(path: Path) -> str:
     """The name without that ending."""
-    ending = suffix_of(path)
+    path, ending = file_and_inside(path)[0], suffix_of(path)
     return path.name[: len(path.name) - len(ending)] if ending else path.name
+
+
+def file_and_inside(path: Path) -> tuple[Path, str]:
+    """A file, and what is named in it: scan.h5 and raw/ct of scan.h5/raw/ct; "" where the path is not such."""
+    for file in path.parents:
+        if file.name.lower().endswith((*HDF5, *NPZ)) and file.is_file():
+            return file, path.relative_to(file).as_posix()
+    return path, ""
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:

@@ -7,9 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from vol3d.errors import InputError, UsageError
-from vol3d.files.arrays import create_npy, open_npy
+from vol3d.files.arrays import create_npy, open_npy, open_npz
 from vol3d.files.channels import grouped
-from vol3d.files.names import NIFTI, NPY, PNG, TIFF, ZARR, natural_key, stem_of, suffix_of
+from vol3d.files.hdf5 import HDF5_MAGIC, create_hdf5, open_hdf5
+from vol3d.files.itk import create_metaimage, create_nrrd, is_metaimage, is_nrrd, open_metaimage, open_nrrd
+from vol3d.files.names import (
+    HDF5,
+    META,
+    NIFTI,
+    NPY,
+    NPZ,
+    NRRD,
+    PNG,
+    TIFF,
+    ZARR,
+    file_and_inside,
+    natural_key,
+    stem_of,
+    suffix_of,
+)
 from vol3d.files.nifti import create_nifti, open_nifti
 from vol3d.files.ome_zarr import create_ome_zarr, open_ome_zarr
 from vol3d.files.pictures import SIGNATURE
@@ -60,7 +76,13 @@ FORMATS = (
     Format("PNG", PNG, lambda _, start: start.startswith(SIGNATURE), open_png, create_png),
     Format("folders of TIFF slices", ("",), lambda path, _: path.is_dir(), open_slices, create_slices),
     Format("TIFF stacks", TIFF, lambda _, start: start[:4] in MAGIC, open_stack, create_stack),
+    Format("NRRD", NRRD, is_nrrd, open_nrrd, create_nrrd),
+    Format("NRRD with voxels beside", (".nhdr",), is_nrrd, open_nrrd),
+    Format("MetaImage", META, is_metaimage, open_metaimage, create_metaimage),
+    Format("MetaImage with voxels beside", (".mhd",), is_metaimage, open_metaimage),
     Format("NumPy", NPY, lambda _, start: start.startswith(b"\x93NUMPY"), open_npy, create_npy),
+    Format("NumPy archives", NPZ, lambda _, start: start.startswith(b"PK"), open_npz),
+    Format("HDF5", HDF5, lambda _, start: start.startswith(HDF5_MAGIC), open_hdf5, create_hdf5),
     Format("NIfTI", NIFTI, lambda _path, _start: True, open_nifti, create_nifti),
 )
 _START_BYTES = 256  # DICOM says its name after 128
@@ -78,10 +100,10 @@ def format_of(path: Path) -> Format:
         UsageError: it is missing or cannot be read.
         InputError: it is empty.
     """
-    start = b""
+    start, file = b"", file_and_inside(path)[0]
     try:
-        if not path.is_dir():
-            with path.open("rb") as stream:
+        if not file.is_dir():
+            with file.open("rb") as stream:
                 start = stream.read(_START_BYTES)
             if not start:
                 raise InputError(f"{path} is empty (zero bytes)")
@@ -142,9 +164,10 @@ def find_volumes(folder: Path, *, channels: Sequence[str] = ()) -> list[FoundVol
         InputError: channels of cases are missing, or there are others.
     """
     folder = Path(folder)
-    if not folder.exists():
+    file, _ = file_and_inside(folder)
+    if not file.exists():
         raise UsageError(f"{folder} does not exist; expected a folder of volumes, of slices, or a volume")
-    if folder.is_file():
+    if file.is_file():
         return [FoundVolume(stem_of(folder), (folder,))]
     volumes = volume_paths(folder)
     if volumes == [folder]:
