@@ -86,8 +86,10 @@ def test_of_a_batch_only_the_damaged_volume_fails(
     # Nothing half done is left.
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == [
         "case_1.nii.gz",
+        "itksnap_labels.txt",
         "records",
         "records/case_1.json",
+        "slicer_labels.ctbl",
     ]
 
 

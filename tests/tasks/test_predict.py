@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tiny import TINY_TRAINING, tiny_case, turned_nifti, upright
 
 from vol3d.errors import CheckpointError, InputError, StoppedError, UsageError
+from vol3d.files.legends import ITKSNAP, SLICER
 from vol3d.files.lock import lock
 from vol3d.files.runs import HASH_ENTRY, _digest, load_checkpoint, save_checkpoint
 from vol3d.files.volumes import open_volume
@@ -298,7 +299,9 @@ def files(folder: Path) -> dict[Path, int]:
 def test_what_is_done_is_not_done_again(volume: Path, tiny_run: Path, tmp_path: Path) -> None:
     first = predict(volume, models=[tiny_run], out=tmp_path / "out")
     before = files(tmp_path / "out")
-    assert {p.relative_to(tmp_path / "out").as_posix() for p in before} == {"kidney.nii.gz", "records/kidney.json"}
+    assert {p.relative_to(tmp_path / "out").as_posix() for p in before} == {
+        "kidney.nii.gz", "records/kidney.json", ITKSNAP, SLICER,
+    }  # fmt: skip
     assert predict(volume, models=[tiny_run], out=tmp_path / "out") == first
     assert files(tmp_path / "out") == before
 
@@ -375,7 +378,7 @@ def test_a_stop_ends_the_volume_at_hand_and_keeps_those_that_are_done(
     with pytest.raises(StoppedError, match="1 of 2 volumes are done") as stopped:
         predict(volume.parent, models=[tiny_run], out=tmp_path / "out", reporter=Interrupting())
     assert stopped.value.exit_code == 143
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"kidney.nii.gz", "records"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"kidney.nii.gz", "records", ITKSNAP, SLICER}
     result: PredictResult = predict(volume.parent, models=[tiny_run], out=tmp_path / "out")
     assert len(result.volumes) == 2
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from vol3d.datasets.cases import oddities, open_image, open_label
 from vol3d.errors import InputError, ResourceError, StoppedError, UsageError
+from vol3d.files.legends import write_legends
 from vol3d.files.lock import lock
 from vol3d.files.volumes import FoundVolume, find_volumes
 from vol3d.shapes import Spacing
@@ -137,6 +138,7 @@ class _Batch:
         row = {"input": inputs[0] if len(inputs) == 1 else inputs, "output": str(job.target), **row}
         if self.save_probability:
             row["probability"] = str(job.probability)
+        write_legends(job.target.parent, self.run.schema)
         job.finish(row)
         for step in row["postprocess"]:
             note = f" ({step['note']})" if step["note"] else ""
