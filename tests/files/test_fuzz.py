@@ -8,13 +8,15 @@ import pytest
 import tifffile
 
 from vol3d.errors import InputError
-from vol3d.files.volumes import open_volume
-from vol3d.volume.source import read_all
+from vol3d.files.volumes import create_volume, open_volume
+from vol3d.geometry.box import Box
+from vol3d.shapes import Shape3
+from vol3d.volume.source import filling, read_all
 
-HEADER_BYTES = {"v.nii": 360, "v.npy": 130}
+HEADER_BYTES = {"v.nii": 360, "v.npy": 130, "v.nrrd": 260, "v.mha": 310}
 
 
-@pytest.mark.parametrize("name", ["v.nii", "v.npy", "v.tif", "lzw.tif", "imagej.tif"])
+@pytest.mark.parametrize("name", ["v.nii", "v.npy", "v.nrrd", "v.mha", "v.tif", "lzw.tif", "imagej.tif"])
 @pytest.mark.parametrize("count", [60, pytest.param(5000, marks=pytest.mark.slow)])
 def test_a_damaged_file_is_read_or_refused(tmp_path: Path, rng: np.random.Generator, name: str, count: int) -> None:
     path, voxels = tmp_path / name, rng.integers(0, 999, (4, 9, 7)).astype(np.uint16)
@@ -22,6 +24,9 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, rng: np.random.Genera
         nib.save(nib.Nifti1Image(voxels, np.eye(4)), path)
     elif name == "v.npy":
         np.save(path, voxels)
+    elif name in ("v.nrrd", "v.mha"):
+        with filling(create_volume(path, shape=Shape3(4, 9, 7), dtype=voxels.dtype, affine=np.eye(4))) as sink:
+            sink.write(Box.whole(Shape3(4, 9, 7)), voxels[None])
     else:
         compression = "lzw" if name == "lzw.tif" else None
         tifffile.imwrite(path, voxels, photometric="minisblack", compression=compression, imagej=name == "imagej.tif")

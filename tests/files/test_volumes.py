@@ -32,7 +32,9 @@ def found(folder: Path, *channels: str) -> dict[str, list[str]]:
     return {v.name: [str(p.relative_to(folder)) for p in v.paths] for v in volumes}
 
 
-@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz", "v.tif", "v.npy", "1.5mm", "V.NII.GZ"])
+@pytest.mark.parametrize(
+    "name", ["v.nii", "v.nii.gz", "v.nrrd", "V.Seg.NRRD", "v.mha", "v.tif", "v.npy", "1.5mm", "V.NII.GZ"]
+)
 def test_every_format_gives_back_what_it_got(tmp_path: Path, rng: np.random.Generator, name: str) -> None:
     voxels = rng.integers(0, 60000, (1, *SHAPE)).astype(np.uint16)
     sink = create_volume(tmp_path / name, shape=SHAPE, dtype=np.uint16, affine=np.eye(4))

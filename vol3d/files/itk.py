@@ -102,6 +102,16 @@ class ItkSource:
         return RawVoxels(descriptor, name=self._data, shape=(channels, *self.shape), dtype=dtype, offset=offset)
 
 
+def is_nrrd(_path: Path, start: bytes) -> bool:
+    """Whether a file begins as a NRRD does."""
+    return start.startswith(nrrd_header.MAGIC)
+
+
+def is_metaimage(path: Path, start: bytes) -> bool:
+    """Whether a file begins as a MetaImage mostly does, or is named so: it need not begin in any way."""
+    return start.startswith(metaimage_header.MAGIC) or path.suffix.lower() in (".mha", ".mhd")
+
+
 def open_nrrd(path: Path, *, spacing: Spacing | None = None) -> ItkSource:
     """Open a .nrrd or .nhdr; spacing (mm) overrides the header's.
 

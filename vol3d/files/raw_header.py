@@ -9,6 +9,7 @@ import numpy as np
 
 from vol3d.errors import InputError
 from vol3d.files.place import at_spacing, check_place
+from vol3d.files.units import millimetres_of
 from vol3d.geometry.affine import Affine, is_orthogonal
 from vol3d.shapes import Shape3, Spacing, shape3
 from vol3d.volume.source import Says
@@ -16,7 +17,6 @@ from vol3d.volume.source import Says
 REVERSED = [2, 1, 0]  # columns x, y, z to z, y, x and back
 LPS = np.array([[-1.0], [-1.0], [1.0]])  # times a left-posterior-superior point: right-anterior-superior, and back
 FROM_THE_END = -1
-_MM = {"um": 1e-3, "µm": 1e-3, "cm": 10.0, "m": 1e3}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def numbers(path: Path, name: str, words: Sequence[str]) -> list[float]:
 
 def mm_per(unit: str) -> float:
     """Millimetres in a unit of length; 1 for one that is not known."""
-    return _MM.get(unit.strip('"').lower(), 1.0)
+    return millimetres_of(unit.strip('"')) or 1.0
 
 
 def volume_shape(path: Path, sizes: Sequence[int]) -> Shape3:
