@@ -186,4 +186,4 @@ def test_a_case_of_two_channels_is_one_volume(tmp_path: Path, capsys: pytest.Cap
     shutil.rmtree(tmp_path / "out")
     (data / "imagesTr" / "c1_0001.nii.gz").unlink()
     assert main_predict(given) == 3
-    assert "c1_0001" in capsys.readouterr().err
+    assert "missing: 0001 of c1" in capsys.readouterr().err

@@ -193,7 +193,7 @@ def test_a_missing_channel_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.save(turned_nifti(voxels, "RAS"), path)
     (data / "imagesTr" / "c1_0001.nii.gz").unlink()
-    assert "missing channels: c1_0001" in refused(data, capsys, 3)
+    assert "channel 0001 is missing in c1" in refused(data, capsys, 3)
 
 
 def test_one_case_cannot_be_split(data: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vol3d.datasets.views import FiniteSource, LabelSource, StackedSource
 from vol3d.errors import InputError
+from vol3d.files.structures import MergedMasks
 from vol3d.files.volumes import open_volume
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
@@ -19,9 +20,10 @@ from vol3d.volume.source import VolumeSource
 class Case:
     """One volume of a data set.
 
-    images has one file (or slice folder) per channel. Cases of one group (a patient, an organ) stay
-    together in every split. spacing (mm) overrides what the files say. labelled_box is where the label
-    was drawn, as stored (z, y, x): what lies outside is unknown, not background.
+    images has one file (or slice folder) per channel, or one for all. Cases of one group (a patient, an
+    organ) stay together in every split. spacing (mm) overrides what the files say. labelled_box is where
+    the label was drawn, as stored (z, y, x): what lies outside is unknown, not background. Where the
+    label is a folder of one mask per structure, structures names them all, in the order of their values.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Case:
     source: str = ""
     spacing: Spacing | None = None
     labelled_box: Box | None = None
+    structures: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or "/" in self.name:
@@ -50,7 +53,10 @@ def case_sources(case: Case) -> tuple[VolumeSource, VolumeSource | None]:
         UsageError: a file is missing.
     """
     image = open_image(case.images, spacing=case.spacing)
-    return image, None if case.label is None else open_label(case.label, image=image, spacing=case.spacing)
+    if case.label is None:
+        return image, None
+    label = open_truth(case.label, structures=case.structures, spacing=case.spacing)
+    return image, label_on(label, name=str(case.label), image=image)
 
 
 def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None) -> VolumeSource:
@@ -60,8 +66,9 @@ def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None) -> Volu
         InputError: a file is damaged, or the channels lie on different grids.
     """
     sources = [open_volume(path, spacing=spacing) for path in paths]
-    for path, source in zip(paths, sources, strict=True):
-        _check_grid(path, source, paths[0], sources[0])
+    grids = [_difference(path, source, paths[0], sources[0]) for path, source in zip(paths, sources, strict=True)]
+    if any(grids):
+        raise InputError("; ".join(filter(None, grids)))
     image = sources[0] if len(sources) == 1 else StackedSource(tuple(sources))
     return FiniteSource(image, name=str(paths[0])) if image.dtype.kind == "f" else image
 
@@ -91,19 +98,27 @@ def label_on(label: VolumeSource, *, name: str, image: VolumeSource) -> VolumeSo
     """An opened label as uint8 on the grid of image; errors as open_label's, name is what they call it."""
     if label.channels != 1:
         raise InputError(f"{name}: expected one channel of label values, got {label.channels}")
-    _check_grid(name, label, "its image", image)
+    difference = _difference(name, label, "its image", image)
+    if difference:
+        raise InputError(difference)
     return LabelSource(label, name=name, affine=image.affine)
 
 
-def _check_grid(path: Path | str, source: VolumeSource, other_path: Path | str, other: VolumeSource) -> None:
-    """Refuse two volumes that are not on one grid; where one says no place, spacing or shape must do."""
+def open_truth(path: Path, *, structures: Sequence[str] = (), spacing: Spacing | None = None) -> VolumeSource:
+    """A case's label as it is stored: a volume, or a folder with a mask of each structure."""
+    return (
+        MergedMasks(path, structures=structures, spacing=spacing) if structures else open_volume(path, spacing=spacing)
+    )
+
+
+def _difference(path: Path | str, source: VolumeSource, other_path: Path | str, other: VolumeSource) -> str:
+    """Why two volumes are not on one grid, or ""; where one says no place, spacing or shape must do."""
     same = source.shape == other.shape
     if same and source.says == other.says == "place":
         same = agree(source.affine, other.affine, source.shape)
     elif same and "nothing" not in (source.says, other.says):
         same = bool(np.allclose(spacing_of(source.affine), spacing_of(other.affine), rtol=1e-3))
-    if not same:
-        raise InputError(f"{path} lies on another grid than {other_path}: {_grid(source)} against {_grid(other)}")
+    return "" if same else f"{path} lies on another grid than {other_path}: {_grid(source)} against {_grid(other)}"
 
 
 def _grid(source: VolumeSource) -> str:

@@ -93,5 +93,6 @@ def _beside(stem: str, cases: set[str]) -> str:
 
 
 def _expected(channels: Sequence[str]) -> str:
-    told = ", ".join(f"{name} (_{index:04d})" for index, name in enumerate(channels))
+    numbers = (f"{index:04d}" for index in range(len(channels)))
+    told = ", ".join(n if n == number else f"{n} (_{number})" for n, number in zip(channels, numbers, strict=True))
     return f"expected the channel{'s' if len(channels) > 1 else ''} {told} of every case, by name or number"

@@ -9,14 +9,15 @@ from vol3d.config.dump import dump
 from vol3d.config.load import load
 from vol3d.config.tree import Config
 from vol3d.datasets.cases import Case
+from vol3d.datasets.dataset import Dataset, counted
 from vol3d.datasets.fingerprint import fingerprint
-from vol3d.datasets.layouts import Dataset, detect
+from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
 from vol3d.datasets.splits import kfold
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text
 from vol3d.files.lock import lock
-from vol3d.tasks.assemble import check_edges, choose_device, fill
+from vol3d.tasks.assemble import check_edges, choose_device, fill, ignored_value
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.plugins import differing, lacking
 from vol3d.tasks.reporter import Reporter, Silent
@@ -47,8 +48,11 @@ def train(
     text = read_text(config_file) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
-    found = detect(dataset)
+    wanted = config.data.channels
+    found = counted(detect(dataset, channels=None if wanted == "auto" else wanted))
     reporter.note(found.note)
+    for warning in found.warnings:
+        reporter.warn(warning)
     cases = [c for c in found.cases if c.label is not None]
     if not cases:
         raise InputError(f"{dataset}: no case has a label, so there is nothing to learn from")
@@ -108,16 +112,20 @@ def _stored(folder: Path, overrides: Sequence[str]) -> Config:
 
 
 def _planned(config: Config, found: Dataset, cases: Sequence[Case], device: torch.device, reporter: Reporter) -> Config:
+    names = found.label_names
     try:
-        facts = fingerprint(measure(cases, reporter))
+        facts = fingerprint(measure(cases, reporter, ignore=ignored_value(config.data, names)))
     except ValueError as error:
         raise InputError(str(error)) from error
-    anatomical = any(".nii" in path.name for case in cases for path in case.images)
-    return fill(
+    filled = fill(
         config,
         facts,
-        label_names={n: (v,) for n, v in found.label_names.items()} if found.label_names else None,
+        label_names=names,
         channel_names=found.channel_names,
-        anatomical=anatomical,
+        anatomical=any(case.placed for case in facts.cases),
         device=device,
     )
+    if filled.data.mirror_pairs:
+        pairs = ", ".join(" and ".join(pair) for pair in filled.data.mirror_pairs)
+        reporter.note(f"change places in a mirror along x: {pairs}")
+    return filled

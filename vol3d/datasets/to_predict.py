@@ -1,0 +1,28 @@
+"""What there is to predict in a folder, a table or a list of cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vol3d.datasets.bids import first_of_bids
+from vol3d.datasets.case_folders import first_case, read_case_folders
+from vol3d.datasets.layouts import detect, is_told
+from vol3d.files.volumes import FoundVolume, find_volumes, volume_files
+
+
+def volumes_to_predict(path: Path, channels: Sequence[str]) -> list[FoundVolume]:
+    """The volumes of a table or list of cases, of BIDS, of folders CASE/ each, or of a plain folder.
+
+    The first three say by name which file is what channel: those of the model are taken. A folder of
+    volumes has no others than them. Labels are passed over.
+
+    Raises:
+        UsageError, InputError: as detect's and find_volumes's.
+    """
+    path = Path(path)
+    if is_told(path) or (path.is_dir() and first_of_bids(path)):
+        found = detect(path, channels=channels)
+    elif path.is_dir() and not volume_files(path) and first_case(path, labelled=False):
+        found = read_case_folders(path, "", channels).of_channels(channels)
+    else:
+        return find_volumes(path, channels=channels)
+    return [FoundVolume(case.name, case.images, case.spacing) for case in found.cases]
