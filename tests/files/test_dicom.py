@@ -27,8 +27,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
-from vol3d.errors import InputError
-from vol3d.files.dicom import dicom_slices_of, is_dicom, open_dicom
+from vol3d.errors import InputError, UsageError
+from vol3d.files.dicom import dicom_slices_of, files_of_series, is_dicom, open_dicom
+from vol3d.files.volumes import find_volumes, open_volume
 from vol3d.geometry.affine import is_orthogonal, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -372,3 +373,32 @@ def test_nothing_names_the_patient(tmp_path: Path, voxels: NDArray[np.int16]) ->
 def test_other_files_are_not_taken_for_dicom() -> None:
     for start in (b"", b"\x08\0", b"II*\0" + b"\0" * 200, b"\x5c\x01\0\0" + b"\0" * 252, b"<html>" + b" " * 250):
         assert not is_dicom(start)
+
+
+def test_folders_of_dicom_are_found(tmp_path: Path, voxels: NDArray[np.int16]) -> None:
+    write_series(tmp_path / "batch" / "p10", voxels)
+    write_series(tmp_path / "batch" / "p2", voxels + 1)
+    save(enhanced(voxels, list(range(7))), tmp_path / "batch" / "p3" / "mr.dcm")
+    (tmp_path / "batch" / "DICOMDIR").touch()
+    assert [v.name for v in find_volumes(tmp_path / "batch")] == ["p2", "p3", "p10"]
+    one = find_volumes(tmp_path / "batch" / "p2")
+    assert [(v.name, v.paths) for v in one] == [("p2", (tmp_path / "batch" / "p2",))]
+    assert np.array_equal(read_all(open_volume(one[0].paths[0]))[0], voxels + 1)
+    for name in ("IM1", "IM2", "b.dcm"):
+        save(image(voxels[0], uid=name), tmp_path / "x-rays" / name)
+    assert [v.name for v in find_volumes(tmp_path / "x-rays")] == ["IM1", "IM2", "b"]
+    (tmp_path / "batch" / "p2" / "mask.nii.gz").touch()
+    with pytest.raises(UsageError, match="two ways"):
+        find_volumes(tmp_path / "batch" / "p2")
+
+
+def test_a_slice_tells_where_its_series_lies(tmp_path: Path, voxels: NDArray[np.int16]) -> None:
+    files = write_series(tmp_path / "ct", voxels)
+    x_ray = save(image(voxels[0]), tmp_path / "x.dcm")
+    (tmp_path / "v.nii").write_bytes(b"\x5c" * 400)
+    assert files_of_series(files[0]) == tmp_path / "ct"
+    assert [files_of_series(p) for p in (x_ray, tmp_path / "ct", tmp_path / "v.nii")] == [
+        x_ray,
+        tmp_path / "ct",
+        tmp_path / "v.nii",
+    ]

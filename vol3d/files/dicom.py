@@ -17,12 +17,13 @@ from vol3d.errors import InputError
 from vol3d.files.dicom_grid import Frame, sorted_on_grid
 from vol3d.files.dicom_headers import DicomFile, header_of
 from vol3d.files.dicom_pixels import stored_range, stored_values
-from vol3d.files.names import HDF5, NIFTI, NPY, NPZ, PNG, TIFF, natural_key, suffix_of
+from vol3d.files.names import HDF5, IN_ONE_FILE, META, NIFTI, NPY, NPZ, NRRD, PNG, TIFF, natural_key, suffix_of
 from vol3d.files.planes import PlaneSource
 from vol3d.shapes import Shape3, Spacing
 
 _LOOKED_INTO = 64
-_OTHERS = {*NIFTI, *TIFF, *NPY, *NPZ, *PNG, *HDF5, ".json", ".csv", ".txt"}  # not worth a look inside
+# Files of other formats are not worth a look inside.
+_OTHERS = {*NIFTI, *TIFF, *NPY, *NPZ, *PNG, *HDF5, *NRRD, *META, *IN_ONE_FILE, ".json", ".csv", ".txt"}
 _SHOWN_SERIES = 20
 
 
@@ -42,17 +43,30 @@ def is_dicom(start: bytes) -> bool:
     return (start[4:6].isalpha() and start[4:6].isupper()) or start[6:8] == b"\0\0"
 
 
+def holds_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content, or a folder holds such files."""
+    return bool(dicom_files(path)) if path.is_dir() else path.is_file() and is_dicom(_start_of(path))
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The files of a folder that are DICOM by content, in natural order.
+
+    Hidden files, those named as another format, and links out of the folder are passed over.
+    """
+    found = [p for p in folder.iterdir() if _may_be_dicom(p) and not _leads_out(p) and p.is_file()]
+    return [p for p in sorted(found, key=natural_key) if is_dicom(_start_of(p))]
+
+
 def dicom_slices_of(folder: Path) -> list[Path]:
     """The DICOM files of a folder that is one volume; [] where it holds none, or each is a volume.
 
-    Files are told by content; hidden files, those named as another format, and links out of the
-    folder are passed over. Where several lie together, 64 spread over them are looked into: images
-    without a position, files of many frames, and files that are each of another series are volumes.
+    Where several lie together, 64 spread over them are looked into: images without a position, files
+    of many frames, and files that are each of another series are volumes by themselves.
 
     Raises:
         OSError: the folder cannot be read.
     """
-    files = _dicom_files(folder)
+    files = dicom_files(folder)
     if len(files) < 2:
         return files
     looked: list[DicomFile] = []
@@ -66,6 +80,15 @@ def dicom_slices_of(folder: Path) -> list[Path]:
     if all(header.alone for header in looked) or 1 < len(series) == len(looked):
         return []
     return files
+
+
+def files_of_series(path: Path) -> Path:
+    """Where the files of a volume lie: beside a slice, which stands for its series, else at path itself."""
+    try:
+        header = header_of(path) if path.is_file() and holds_dicom(path) else None
+    except InputError:  # to be refused by name when it is opened
+        return path
+    return path if header is None or header.alone else path.parent
 
 
 def open_dicom(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
@@ -112,12 +135,6 @@ def open_dicom(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
     )
 
 
-def _dicom_files(folder: Path) -> list[Path]:
-    """The files of a folder that are DICOM by content, in natural order."""
-    found = [p for p in folder.iterdir() if _may_be_dicom(p) and not _leads_out(p) and p.is_file()]
-    return [p for p in sorted(found, key=natural_key) if is_dicom(_start_of(p))]
-
-
 def _may_be_dicom(path: Path) -> bool:
     hidden = path.name.startswith(".") or path.name.upper() == "DICOMDIR"
     return not hidden and suffix_of(path) not in _OTHERS
@@ -141,12 +158,12 @@ def _headers_of(path: Path) -> list[DicomFile]:
         if header.alone:
             return [header]
         series = header.frames[0].series
-        beside = [h for p in _dicom_files(path.parent) if p.name != path.name and (h := header_of(p)) is not None]
+        beside = [h for p in dicom_files(path.parent) if p.name != path.name and (h := header_of(p)) is not None]
         return [header, *(h for h in beside if not h.alone and h.frames[0].series == series)]
     for link in sorted(path.iterdir(), key=natural_key):
         if _may_be_dicom(link) and _leads_out(link):
             raise InputError(f"{link} is a link out of its folder; put the file itself there")
-    headers = [h for p in _dicom_files(path) if (h := header_of(p)) is not None]
+    headers = [h for p in dicom_files(path) if (h := header_of(p)) is not None]
     if not headers:
         raise InputError(f"{path} holds DICOM files, but no image")
     _check_one_series(path, headers)

@@ -9,9 +9,12 @@ from typing import Any
 from vol3d.errors import InputError, UsageError
 from vol3d.files.arrays import create_npy, open_npy, open_npz
 from vol3d.files.channels import grouped
+from vol3d.files.dicom import dicom_files, holds_dicom, open_dicom
+from vol3d.files.dicom_seg import create_dicom_seg
 from vol3d.files.hdf5 import HDF5_MAGIC, create_hdf5, open_hdf5
 from vol3d.files.itk import create_metaimage, create_nrrd, is_metaimage, is_nrrd, open_metaimage, open_nrrd
 from vol3d.files.names import (
+    DICOM,
     HDF5,
     META,
     NIFTI,
@@ -30,9 +33,9 @@ from vol3d.files.nifti import create_nifti, open_nifti
 from vol3d.files.ome_zarr import create_ome_zarr, open_ome_zarr
 from vol3d.files.pictures import SIGNATURE
 from vol3d.files.png import create_png, open_png, open_png_slices
-from vol3d.files.slices import pictures_of
+from vol3d.files.slices import pictures_of, scans_of
 from vol3d.files.tiff import create_slices, create_stack, open_slices, open_stack
-from vol3d.files.tiff_pages import MAGIC, slices_of
+from vol3d.files.tiff_pages import MAGIC
 from vol3d.files.zarr_array import is_zarr
 from vol3d.geometry.affine import Affine
 from vol3d.shapes import Shape3, Spacing
@@ -72,6 +75,7 @@ class Format:
 
 FORMATS = (
     Format("OME-Zarr", ZARR, lambda path, _: is_zarr(path), open_ome_zarr, create_ome_zarr),
+    Format("DICOM", DICOM, lambda path, _: holds_dicom(path), open_dicom, create_dicom_seg),
     Format("folders of PNG slices", ("",), lambda path, _: path.is_dir() and bool(pictures_of(path)), open_png_slices),
     Format("PNG", PNG, lambda _, start: start.startswith(SIGNATURE), open_png, create_png),
     Format("folders of TIFF slices", ("",), lambda path, _: path.is_dir(), open_slices, create_slices),
@@ -194,12 +198,15 @@ def volume_paths(folder: Path) -> list[Path]:
         return [folder]
     endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
     # PNG files are slices only where nothing else is a volume: beside others they are pictures of them.
-    for slices_in in (slices_of, pictures_of):
+    for slices_in in (scans_of, pictures_of):
         slices = slices_in(folder)
-        formats = endings - ({*TIFF} if slices else set())
+        formats = endings - ({*TIFF, *DICOM} if slices else set())
+        images = set() if slices else {*dicom_files(folder)}  # with any ending
         # CASE/images holds a case's slices in SenNet's layout.
         inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in entries]
-        volumes = [p for p in inner if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats)]
+        volumes = [
+            p for p in inner if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats or p in images)
+        ]
         if slices and volumes:
             raise UsageError(
                 f"{folder} can be read in two ways: as one volume of {len(slices)} slices ({slices[0].name} ...), "
