@@ -1,4 +1,3 @@
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -163,6 +162,59 @@ def test_ome_stacks_keep_channels_and_micrometres(tmp_path: Path) -> None:
     assert np.array_equal(read_all(source), np.moveaxis(voxels, 1, 0))
 
 
+ENCODINGS: dict[str, dict[str, Any]] = {
+    "LZW": {"compression": "lzw"},
+    "LZW of differences": {"compression": "lzw", "predictor": True},
+    "deflate": {"compression": "zlib"},
+    "PackBits": {"compression": "packbits"},
+    "Zstandard": {"compression": "zstd"},
+    "tiles": {"tile": (16, 32), "compression": "lzw"},
+    "BigTIFF": {"bigtiff": True},
+    "big-endian": {"byteorder": ">"},
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_encoding_gives_the_same_voxels(tmp_path: Path, encoding: str, dtype: Any) -> None:
+    voxels = np.random.default_rng(1).integers(0, 60000, (5, 31, 45)).astype(dtype)
+    tifffile.imwrite(tmp_path / "v.tif", voxels, photometric="minisblack", **ENCODINGS[encoding])
+    (tmp_path / "s").mkdir()
+    for z, plane in enumerate(voxels):
+        tifffile.imwrite(tmp_path / "s" / f"{z}.tif", plane, photometric="minisblack", **ENCODINGS[encoding])
+    for path in (tmp_path / "v.tif", tmp_path / "s"):
+        source = open_volume(path, spacing=SPACING)
+        assert source.dtype == dtype
+        assert np.array_equal(read_all(source)[0], voxels)
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb"])
+def test_jpeg_is_decoded_nearly(tmp_path: Path, photometric: str) -> None:
+    z, y, x = np.indices((3, 40, 32))
+    grey = (20 * z + 2 * y + 3 * x).astype(np.uint8)
+    voxels = grey[None] if photometric == "minisblack" else np.stack([grey, 255 - grey, grey // 2])
+    planes = np.squeeze(np.moveaxis(voxels, 0, -1))
+    tifffile.imwrite(tmp_path / "v.tif", planes, photometric=photometric, compression="jpeg")
+    decoded = read_all(open_volume(tmp_path / "v.tif"))
+    assert decoded.shape == voxels.shape
+    assert np.abs(decoded.astype(int) - voxels).max() <= 8
+
+
+@pytest.mark.parametrize("more", [{}, {"tile": (16, 32), "compression": "zlib"}])
+def test_colours_may_lie_in_planes_of_their_own(tmp_path: Path, more: dict[str, Any]) -> None:
+    image = np.random.default_rng(1).integers(0, 255, (4, 3, 31, 45)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "v.tif", image, photometric="rgb", planarconfig="separate", **more)
+    assert np.array_equal(read_all(open_stack(tmp_path / "v.tif")), np.moveaxis(image, 1, 0))
+
+
+def test_of_an_ome_pyramid_the_full_resolution_is_read(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(1).integers(0, 60000, (5, 32, 44)).astype(np.uint16)
+    with tifffile.TiffWriter(tmp_path / "v.tif", ome=True) as writer:
+        writer.write(voxels, photometric="minisblack", metadata={"axes": "ZYX"}, subifds=1)
+        writer.write(voxels[:, ::2, ::2], photometric="minisblack", subfiletype=1)
+    assert np.array_equal(read_all(open_stack(tmp_path / "v.tif"))[0], voxels)
+
+
 @pytest.mark.parametrize("samples", [3, 4])
 def test_colours_are_channels(tmp_path: Path, samples: int) -> None:
     image = np.arange(4 * 9 * 7 * samples, dtype=np.uint8).reshape(4, 9, 7, samples)
@@ -208,11 +260,14 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
 
 
 def test_real_vessels_are_read_as_tifffile_reads_them(real_data: Path) -> None:
-    names = itertools.product(
-        ("images", "labels"), ("burgess2014_bbbDisruption.tif", "santos2015_lowContrastVessels.tif")
-    )
-    for folder, name in names:
-        path = real_data / "vessels_2p" / folder / name
+    paths = sorted((real_data / "vessels_2p").glob("*/*.tif"))
+    assert len(paths) == 12
+    for path in paths:
         assert np.array_equal(read_all(open_volume(path))[0], tifffile.imread(path))
-    kidney = open_volume(real_data / "sennet" / "kidney_5_images")
+
+
+def test_real_slices_are_read_as_tifffile_reads_them(real_data: Path) -> None:
+    folder = real_data / "sennet" / "kidney_5_images"
+    kidney = open_volume(folder)
     assert (kidney.shape, kidney.dtype) == ((3, 1303, 912), np.uint16)
+    assert np.array_equal(read_all(kidney)[0], [tifffile.imread(p) for p in sorted(folder.glob("*.tif"))])
