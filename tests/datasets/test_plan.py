@@ -5,13 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vol3d.config.load import load
+from vol3d.config.tree import Config
 from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, case_facts, fingerprint
 from vol3d.datasets.plan import VOXELS, free_value, normalisations, patch_plan, regions, target_spacing
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.tasks.assemble import fill
 from vol3d.volume.source import ArraySource
 
 
@@ -169,3 +173,57 @@ def test_a_free_value_says_what_is_not_known() -> None:
     assert free_value({1, 2}) == 255 and free_value({255, 254, 1}) == 253
     with pytest.raises(ValueError, match="all of 1 to 255 are taken"):
         free_value(range(1, 256))
+
+
+# Single slices: nothing happens across them, whatever their spacing says.
+
+
+def slices(z: float = 1.0, **changed: Any) -> Fingerprint:
+    return of(*(facts(shape=Shape3(1, 96 + n, 128), spacing=Spacing(z, 0.3, 0.25), **changed) for n in range(3)))
+
+
+def planned(found: Fingerprint, *overrides: str) -> Config:
+    config = load(Config, text=None, name="test", overrides=["network.base_features=4", *overrides])
+    cpu = torch.device("cpu")
+    return fill(config, found, label_names=None, channel_names=("image",), anatomical=False, device=cpu)
+
+
+@pytest.mark.parametrize("z", [0.01, 1.0, 500.0])
+def test_the_spacing_across_changes_nothing(z: float) -> None:
+    found = slices(z)
+    assert found.thin == (0,)
+    assert target_spacing(found, found.thin) == ("stored", 0.3, 0.25)
+    assert patch_plan(found, Spacing(z, 0.3, 0.25), "cpu", found.thin).patch == (1, 104, 128)
+    config = planned(found)
+    assert config.preprocess.spacing == ("stored", 0.3, 0.25)
+    assert config.sampling.patch == config.inference.window
+    assert config.sampling.patch != "auto" and config.sampling.patch.z == 1
+    assert config.network.stages != "auto"
+    assert {k.z for k in config.network.stages.kernels} == {s.z for s in config.network.stages.strides} == {1}
+    assert {k[1:] for k in config.network.stages.kernels} == {(3, 3)}
+    assert config.augmentation.mirror_axes == config.inference.mirror_axes == ("y", "x")
+    assert config.sampling.batch == 96_000 // (104 * 128)
+
+
+def test_slices_may_lie_along_any_axis() -> None:
+    found = of(*(facts(shape=Shape3(80, 96, 1), spacing=Spacing(0.3, 0.3, 7.0)) for _ in range(3)))
+    config = planned(found)
+    assert config.preprocess.spacing == (0.3, 0.3, "stored")
+    assert config.sampling.patch == (80, 96, 1)
+    assert config.augmentation.mirror_axes == ("z", "y")
+
+
+def test_of_slices_and_volumes_the_median_case_decides() -> None:
+    one, deep = facts(shape=Shape3(1, 64, 64)), facts(shape=Shape3(40, 64, 64))
+    assert planned(of(one, one, deep)).sampling.patch == (1, 64, 64)
+    config = planned(of(one, deep, deep))
+    assert config.sampling.patch != "auto" and config.sampling.patch.z > 1
+    assert config.preprocess.spacing == (0.8, 1.0, 3.0)
+
+
+def test_a_patch_of_one_slice_makes_volumes_slices() -> None:
+    config = planned(
+        of(facts(shape=Shape3(40, 64, 64), spacing=Spacing(5.0, 1.0, 1.0))), "sampling.patch={z: 1, y: 32, x: 32}"
+    )
+    assert config.preprocess.spacing == ("stored", 1.0, 1.0)
+    assert config.network.stages != "auto" and {k.z for k in config.network.stages.kernels} == {1}

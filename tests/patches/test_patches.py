@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Generator
 
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.patches.augment import Augmenter, AugmentSettings
+from vol3d.patches.augment import AXES, Augmenter, AugmentSettings
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, cut, places_of
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -195,3 +197,21 @@ def test_a_mirror_along_x_exchanges_the_values_of_left_and_right() -> None:
     choices = {(y, x): torch.flip(swapped if x else labels, [2] * y + [3] * x) for y in (0, 1) for x in (0, 1)}
     found = [next(flips for flips, there in choices.items() if torch.equal(there[n], seen[n])) for n in range(24)]
     assert set(found) == set(choices)
+
+
+@given(st.sampled_from([0.01, 1.0, 200.0]), st.integers(0, 2), st.integers(0, 20))
+@settings(max_examples=30)
+def test_a_patch_of_one_slice_is_changed_in_its_plane_alone(across: float, axis: int, seed: int) -> None:
+    edges, steps = [12, 16], [1.0, 1.0]
+    edges.insert(axis, 1)
+    steps.insert(axis, across)
+    mirrors = tuple(a for a, n in zip(AXES, edges, strict=True) if n > 1)
+    always = replace(QUIET, mirror_axes=mirrors, quarter_turns=True, rotation_chance=1, scale_chance=1, blur_chance=1)
+    augmenter = Augmenter(always, Shape3(*edges), Spacing(*steps))
+    assert augmenter.cube[axis] == 1
+    ones = torch.ones(1, 2, *augmenter.cube), torch.ones(1, *augmenter.cube, dtype=torch.uint8)
+    images, labels = augmenter(*ones, torch.Generator().manual_seed(seed))
+    assert images.shape == (1, 2, *edges) and labels.shape == (1, *edges)
+    # A turn out of the plane would read beyond it, where there is nothing.
+    centre = tuple(slice(n // 4, n - n // 4) for n in edges)
+    assert images[:, :, *centre].allclose(torch.tensor(1.0)) and labels[:, *centre].eq(1).all()

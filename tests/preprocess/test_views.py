@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vol3d.geometry.affine import spacing_of
+from vol3d.geometry.affine import from_spacing, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.preprocess.intensity import Constants, Normalisation, NormalisedView, constants
 from vol3d.preprocess.orient import Turn, TurnedView, ras_turn
+from vol3d.preprocess.pipeline import NetworkSpacing, PreprocessSettings, image_view, network_shape
 from vol3d.preprocess.resample import ResampledView, at_spacing, axis_taps, resize_slabs
 from vol3d.preprocess.statistics import moments, quantiles
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -146,3 +147,12 @@ def test_a_constant_channel_becomes_zero() -> None:
     flat = ArraySource(np.full((1, *SHAPE), 7, np.uint8), source().affine)
     for scheme in ("z_score", "percentile"):
         assert not read_all(NormalisedView(flat, constants(flat, (Normalisation(scheme),)))).any()
+
+
+def test_an_axis_that_is_stored_is_not_resampled() -> None:
+    settings = PreprocessSettings(spacing=NetworkSpacing("stored", 0.5, 6.0), normalisation=(Normalisation(),))
+    for depth, step in ((1, 0.01), (1, 40.0), (7, 5.0)):
+        image = ArraySource(np.zeros((1, depth, 10, 8), np.float32), from_spacing(Spacing(step, 1.0, 3.0)))
+        assert network_shape(image, settings) == image_view(image, settings).shape == (depth, 20, 4)
+        assert spacing_of(image_view(image, settings).affine) == pytest.approx((step, 0.5, 6.0))
+    assert settings.target == (1.0, 0.5, 6.0)

@@ -51,6 +51,11 @@ class Fingerprint:
         return Spacing(*(float(v) for v in np.median([c.spacing for c in self.cases], axis=0)))
 
     @property
+    def thin(self) -> tuple[int, ...]:
+        """The axes along which the median case is one voxel: its volumes are single slices."""
+        return tuple(axis for axis in range(3) if np.median([c.shape[axis] for c in self.cases]) == 1)
+
+    @property
     def label_values(self) -> tuple[int, ...]:
         """All values but 0 that occur, in order."""
         return tuple(sorted({v for c in self.cases for v in c.label_voxels if v}))

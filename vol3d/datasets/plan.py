@@ -9,6 +9,7 @@ import numpy as np
 
 from vol3d.datasets.fingerprint import Fingerprint
 from vol3d.preprocess.intensity import Normalisation
+from vol3d.preprocess.pipeline import NetworkSpacing
 from vol3d.preprocess.resample import resized_shape
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import MAX_LABEL, Region
@@ -20,14 +21,20 @@ VOXELS = {"cpu": 96_000, "cuda": 128**3}
 FEATURES = {"cpu": 24, "cuda": 32}
 
 
-def target_spacing(found: Fingerprint) -> Spacing:
-    """nnU-Net's rule: the median; on the coarsest axis of anisotropic data the 10th percentile."""
+def target_spacing(found: Fingerprint, thin: Collection[int] = ()) -> NetworkSpacing:
+    """nnU-Net's rule: the median; on the coarsest axis of anisotropic data the 10th percentile.
+
+    Along thin axes, where the network sees one voxel, nothing is resampled, and the spacing is no
+    sign of anisotropy.
+    """
     spacing = list(found.median_spacing)
-    coarsest = int(np.argmax(spacing))
-    if spacing[coarsest] > ANISOTROPIC * min(spacing):
+    deep = [axis for axis in range(3) if axis not in thin]
+    coarsest = max(deep, key=lambda axis: spacing[axis], default=0)
+    others = [spacing[axis] for axis in deep if axis != coarsest]
+    if others and spacing[coarsest] > ANISOTROPIC * min(others):
         tenth = float(np.percentile([c.spacing[coarsest] for c in found.cases], 10))
-        spacing[coarsest] = max(tenth, max(s for axis, s in enumerate(spacing) if axis != coarsest))
-    return Spacing(*spacing)
+        spacing[coarsest] = max(tenth, *others)
+    return NetworkSpacing(*("stored" if axis in thin else step for axis, step in enumerate(spacing)))
 
 
 def normalisations(found: Fingerprint) -> tuple[Normalisation, ...]:
@@ -87,16 +94,19 @@ class PatchPlan:
     batch: int
 
 
-def patch_plan(found: Fingerprint, spacing: Spacing, device: Literal["cpu", "cuda"]) -> PatchPlan:
+def patch_plan(
+    found: Fingerprint, spacing: Spacing, device: Literal["cpu", "cuda"], thin: Collection[int] = ()
+) -> PatchPlan:
     """A patch as near to a cube in mm as the device's budget of voxels and the median case allow.
 
-    An axis that covers the whole median case is rounded up, the others to the nearest multiple of 8.
-    Two patches make a batch; small patches make larger ones on a GPU.
+    An axis that covers the whole median case is rounded up, the others to the nearest multiple of 8;
+    a thin axis is one voxel. Two patches make a batch; small patches make larger ones on a GPU, and
+    slices everywhere.
     """
     shapes = [resized_shape(c.shape, c.spacing, spacing) for c in found.cases]
     median = [float(v) for v in np.median(shapes, axis=0)]
     budget = VOXELS[device]
-    edges, free = [0.0, 0.0, 0.0], {0, 1, 2}
+    edges, free = [1.0, 1.0, 1.0], {0, 1, 2} - set(thin)
     while free:
         rest = budget / math.prod(edges[a] for a in range(3) if a not in free)
         edge_mm = (rest * math.prod(spacing[a] for a in free)) ** (1 / len(free))
@@ -105,7 +115,7 @@ def patch_plan(found: Fingerprint, spacing: Spacing, device: Literal["cpu", "cud
             edges[a] = median[a] if full else edge_mm / spacing[a]
         free -= full or free
     patch = [_rounded(edge, edge >= m) for edge, m in zip(edges, median, strict=True)]
-    batch = 2 if device == "cpu" else int(min(16, max(2, budget // math.prod(patch))))
+    batch = 2 if device == "cpu" and not thin else int(min(16, max(2, budget // math.prod(patch))))
     return PatchPlan(Shape3(*patch), batch)
 
 

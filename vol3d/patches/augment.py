@@ -48,7 +48,7 @@ class AugmentSettings:
 
     mirror_axes and quarter_turns say which symmetries the data has ("auto": the plan decides); each
     allowed mirror is taken with chance one half. Where slices are more than three times as thick as
-    the pixels are wide, samples are only turned within the slices.
+    the pixels are wide, and where a patch is one slice, samples are only turned within the slices.
     """
 
     mirror_axes: tuple[Axis, ...] | Literal["auto"] = "auto"
@@ -117,7 +117,10 @@ class Augmenter:
         grow = 1.0 / self.settings.scale_range[0] if self.settings.scale_chance else 1.0
         # An even difference keeps the patch's voxels on the cube's when nothing is turned.
         return Shape3(
-            *(n + 2 * math.ceil((min(2.0, r * grow) - 1) * n / 2) for n, r in zip(self.patch, reach, strict=True))
+            *(
+                n + 2 * math.ceil((min(2.0, r * grow) - 1) * n / 2) if n > 1 else 1
+                for n, r in zip(self.patch, reach, strict=True)
+            )
         )
 
     def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -144,12 +147,18 @@ class Augmenter:
         return images, labels
 
     def _turning_planes(self) -> tuple[tuple[int, int], ...]:
-        coarse = max(self.spacing) / min(self.spacing) > THICK
-        thick = self.spacing.index(max(self.spacing))
-        return tuple(p for p in PLANES if not coarse or thick not in p)
+        """Planes to turn in: not those with an axis of one voxel, nor with one of thick slices."""
+        steps = {axis: self.spacing[axis] for axis in range(3) if self.patch[axis] > 1}
+        thick = max(steps, key=lambda axis: steps[axis], default=0)
+        coarse = bool(steps) and steps[thick] > THICK * min(steps.values())
+        return tuple(p for p in PLANES if steps.keys() >= {*p} and not (coarse and thick in p))
 
     def _square_planes(self) -> tuple[tuple[int, int], ...]:
-        return tuple((a, b) for a, b in PLANES if math.isclose(self.spacing[a], self.spacing[b], rel_tol=0.01))
+        return tuple(
+            (a, b)
+            for a, b in PLANES
+            if min(self.patch[a], self.patch[b]) > 1 and math.isclose(self.spacing[a], self.spacing[b], rel_tol=0.01)
+        )
 
     def _matrix(self, generator: Generator) -> tuple[Tensor, bool]:
         """Where a patch voxel's offset from the centre, (z, y, x) voxels, is read in the cube; whether x is mirrored.
@@ -232,7 +241,7 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
     result = image[:, None]
-    for axis in range(3):
+    for axis in (a for a in range(3) if image.shape[1 + a] > 1):
         pad, form = [0] * 6, [1, 1, 1, 1, 1]
         pad[4 - 2 * axis] = pad[5 - 2 * axis] = radius
         form[2 + axis] = -1

@@ -1,13 +1,22 @@
 """The way from a stored volume to the grid and the grey values that a network sees."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from vol3d.geometry.affine import spacing_of
 from vol3d.preprocess.intensity import Normalisation, NormalisedView, constants
 from vol3d.preprocess.orient import Turn, TurnedView, ras_turn, stored_turn
-from vol3d.preprocess.resample import at_spacing
+from vol3d.preprocess.resample import Kernel, at_spacing
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import VolumeSource
+
+
+class NetworkSpacing(NamedTuple):
+    """Millimetres between voxels on the network's grid, along each axis; stored leaves an axis as it is."""
+
+    z: float | Literal["stored"]
+    y: float | Literal["stored"]
+    x: float | Literal["stored"]
 
 
 @dataclass(frozen=True)
@@ -15,22 +24,29 @@ class PreprocessSettings:
     """What is done to every volume, in this order: turn, normalise, resample.
 
     orientation ras turns the axes so that z runs up, y to the front, x to the right; stored leaves them.
-    spacing is the network's, in mm, or stored to leave every volume at its own. normalisation has one
-    entry per channel.
+    spacing is the network's, in mm, or stored to leave every volume, or one axis, at its own: where
+    volumes are single slices, or are looked at slice by slice, none is made between them. normalisation
+    has one entry per channel.
     """
 
     orientation: Literal["ras", "stored"] = "ras"
-    spacing: Spacing | Literal["auto", "stored"] = "auto"
+    spacing: NetworkSpacing | Literal["auto", "stored"] = "auto"
     normalisation: tuple[Normalisation, ...] | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        if isinstance(self.spacing, tuple) and min(self.spacing) <= 0:
+        if isinstance(self.spacing, tuple) and any(step != "stored" and step <= 0 for step in self.spacing):
             raise ValueError(f"spacing must be positive, got {tuple(self.spacing)}")
 
     @property
     def target(self) -> Spacing | None:
-        """The spacing to resample to, if any."""
-        return self.spacing if isinstance(self.spacing, tuple) else None
+        """The spacing to resample to, if any; 1 mm along an axis that is left as stored."""
+        return self.at(Spacing(1.0, 1.0, 1.0)) if isinstance(self.spacing, tuple) else None
+
+    def at(self, own: Spacing) -> Spacing:
+        """The network's spacing for a volume whose own is this."""
+        if not isinstance(self.spacing, tuple):
+            return own
+        return Spacing(*(o if step == "stored" else step for o, step in zip(own, self.spacing, strict=True)))
 
 
 def turn_of(source: VolumeSource, settings: PreprocessSettings) -> Turn:
@@ -40,7 +56,7 @@ def turn_of(source: VolumeSource, settings: PreprocessSettings) -> Turn:
 
 def network_shape(source: VolumeSource, settings: PreprocessSettings) -> Shape3:
     """The shape in which the network sees the source; reads nothing."""
-    return at_spacing(TurnedView(source, turn_of(source, settings)), settings.target, "cubic").shape
+    return _resampled(TurnedView(source, turn_of(source, settings)), settings, "cubic").shape
 
 
 def image_view(source: VolumeSource, settings: PreprocessSettings) -> VolumeSource:
@@ -53,9 +69,13 @@ def image_view(source: VolumeSource, settings: PreprocessSettings) -> VolumeSour
         raise ValueError("normalisation is not planned yet")
     turned = TurnedView(source, turn_of(source, settings))
     normalised = NormalisedView(turned, constants(turned, settings.normalisation))
-    return at_spacing(normalised, settings.target, "cubic")
+    return _resampled(normalised, settings, "cubic")
 
 
 def label_view(source: VolumeSource, settings: PreprocessSettings) -> VolumeSource:
     """The labels on the network's grid, by nearest neighbour."""
-    return at_spacing(TurnedView(source, turn_of(source, settings)), settings.target, "nearest")
+    return _resampled(TurnedView(source, turn_of(source, settings)), settings, "nearest")
+
+
+def _resampled(turned: VolumeSource, settings: PreprocessSettings, kernel: Kernel) -> VolumeSource:
+    return at_spacing(turned, settings.at(spacing_of(turned.affine)), kernel)

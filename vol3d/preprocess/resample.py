@@ -118,10 +118,8 @@ class ResampledView(View):
         return voxels.numpy()
 
 
-def at_spacing(source: VolumeSource, target: Spacing | None, kernel: Kernel) -> VolumeSource:
-    """The source at another spacing, or itself where that changes no length by half a voxel (or target is None)."""
-    if target is None:
-        return source
+def at_spacing(source: VolumeSource, target: Spacing, kernel: Kernel) -> VolumeSource:
+    """The source at another spacing, or itself where that changes no length by half a voxel."""
     shape = resized_shape(source.shape, spacing_of(source.affine), target)
     return source if shape == source.shape else ResampledView(source, shape, kernel)
 

@@ -71,7 +71,7 @@ def fill(
     if data.channels == "auto":
         data = replace(data, channels=tuple(channel_names))
     if preprocess.spacing == "auto":
-        preprocess = replace(preprocess, spacing=target_spacing(found))
+        preprocess = replace(preprocess, spacing=target_spacing(found, _thin(config, found)))
     if preprocess.normalisation == "auto":
         preprocess = replace(preprocess, normalisation=normalisations(found))
     filled = replace(config, data=data, preprocess=preprocess)
@@ -87,8 +87,8 @@ def fill(
 def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda"]) -> Config:
     """Patch, batch and the network's stages, which hang on each other."""
     network, sampling = config.network, config.sampling
-    spacing = config.preprocess.target or found.median_spacing
-    planned = patch_plan(found, spacing, kind)
+    spacing = config.preprocess.at(found.median_spacing)
+    planned = patch_plan(found, spacing, kind, _thin(config, found))
     patch = planned.patch if sampling.patch == "auto" else sampling.patch
     if network.base_features == "auto":
         network = replace(network, base_features=FEATURES[kind])
@@ -102,6 +102,12 @@ def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda
         inference = replace(inference, window=patch)
     check_edges(network, {"sampling.patch": patch, "inference.window": inference.window})
     return replace(config, network=network, sampling=sampling, inference=inference)
+
+
+def _thin(config: Config, found: Fingerprint) -> tuple[int, ...]:
+    """The axes along which the network sees one voxel: as the patch says, else where the median case has one."""
+    patch = config.sampling.patch
+    return found.thin if patch == "auto" else tuple(axis for axis, edge in enumerate(patch) if edge == 1)
 
 
 def ignored_value(data: DataSettings, names: dict[str, tuple[int, ...]] | None) -> int | None:
