@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from vol3d.datasets.cases import label_on, open_image
 from vol3d.datasets.views import FiniteSource
@@ -17,7 +17,7 @@ from vol3d.volume.source import VolumeSource
 from vol3d.volume.volume import Volume
 
 PathLike = str | os.PathLike[str]
-Given = PathLike | Sequence[PathLike] | Volume | ArrayLike
+Given = PathLike | Sequence[PathLike] | Volume | NDArray[Any]
 """A volume wherever Python takes one; an array is (Z, Y, X) or (C, Z, Y, X)."""
 
 Millimetres = Spacing | tuple[float, float, float]
@@ -34,7 +34,7 @@ def given_image(given: Given, *, spacing: Millimetres | None = None) -> VolumeSo
     """
     paths = _paths(given)
     if paths:
-        return open_image(paths, spacing=_checked(spacing))
+        return open_image(paths, spacing=millimetres(spacing))
     volume = _in_memory(given, spacing)
     return FiniteSource(volume, name=name_of(given)) if volume.dtype.kind == "f" else volume
 
@@ -49,7 +49,7 @@ def given_volume(given: Given, *, spacing: Millimetres | None = None) -> VolumeS
     paths = _paths(given)
     if len(paths) > 1:
         raise UsageError(f"expected one volume, got {len(paths)} files")
-    return open_volume(paths[0], spacing=_checked(spacing)) if paths else _in_memory(given, spacing)
+    return open_volume(paths[0], spacing=millimetres(spacing)) if paths else _in_memory(given, spacing)
 
 
 def name_of(given: Given) -> str:
@@ -61,6 +61,17 @@ def name_of(given: Given) -> str:
 def is_path(given: object) -> TypeGuard[PathLike]:
     """Whether it names a file or a folder."""
     return isinstance(given, str | os.PathLike)
+
+
+def millimetres(spacing: Millimetres | None) -> Spacing | None:
+    """A spacing as a Spacing.
+
+    Raises:
+        UsageError: it is not three positive numbers.
+    """
+    if spacing is not None and (len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing)):
+        raise UsageError(f"expected a spacing of three positive millimetres (z, y, x), got {tuple(spacing)}")
+    return None if spacing is None else Spacing(*spacing)
 
 
 def _paths(given: Given) -> list[Path]:
@@ -85,9 +96,3 @@ def _in_memory(given: Any, spacing: Millimetres | None) -> Volume:
         return Volume.from_array(np.asarray(given), spacing=spacing)
     except (ValueError, TypeError) as error:
         raise UsageError(f"expected a path, a Volume or an array: {error}") from error
-
-
-def _checked(spacing: Millimetres | None) -> Spacing | None:
-    if spacing is not None and (len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing)):
-        raise UsageError(f"expected a spacing of three positive millimetres (z, y, x), got {tuple(spacing)}")
-    return None if spacing is None else Spacing(*spacing)

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.datasets.layouts import detect
+from vol3d.datasets.cases import open_truth
+from vol3d.datasets.given import Given, Millimetres, PathLike, given_volume, is_path, millimetres, name_of
+from vol3d.datasets.layouts import detect, is_told
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import write_json, write_text
-from vol3d.files.volumes import find_volumes, open_volume
+from vol3d.files.names import stem_of
+from vol3d.files.volumes import find_volumes
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.metrics.report import (
@@ -87,38 +90,39 @@ class Evaluation:
         write_text(folder / "summary.txt", self.table() + "\n")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an array has no hash
 class _Truth:
     name: str
-    path: Path
+    volume: Given
     spacing: Spacing | None = None
     labelled_box: Box | None = None
+    structures: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Case:
-    prediction: Path
+    prediction: Given
     truth: _Truth
 
 
 def evaluate(
-    prediction: Path,
-    truth: Path,
+    prediction: Given,
+    truth: Given,
     *,
     labels: LabelSchema | None = None,
     ignore: int | None = None,
     tolerance_mm: float | None = None,
-    spacing: Spacing | None = None,
-    out: Path | None = None,
+    spacing: Millimetres | None = None,
+    out: PathLike | None = None,
     reporter: Reporter = Silent(),  # noqa: B008  # has no state
 ) -> Evaluation:
-    """Score two volumes (files or folders of slices) or two folders of volumes that are matched by name.
+    """Score two volumes (paths, Volumes or arrays (Z, Y, X)) or two folders of volumes that are matched by name.
 
     truth may also be a table of cases (cases.csv). labels None scores every value that occurs in the
     batch, or, where no file has more than one value besides zero, all of them as masks. Voxels where the
     truth is ignore (or that of labels), or lies outside its case's labelled box, are in no mask. spacing
-    (mm) overrides what the files say of their place. out is the folder for metrics.json, metrics.csv and
-    summary.txt.
+    (z, y, x in mm) overrides what the files say of their place, and says what arrays cannot. tolerance_mm
+    adds surface Dice at so many millimetres. out is the folder for metrics.json, metrics.csv and summary.txt.
 
     Raises:
         UsageError: a path holds no volumes, or out, the tolerance or ignore cannot be.
@@ -126,15 +130,16 @@ def evaluate(
     """
     if tolerance_mm is not None and not 0 <= tolerance_mm < float("inf"):
         raise UsageError(f"the tolerance must be zero or more millimetres, got {tolerance_mm}")
-    if out is not None and out.exists() and not out.is_dir():
-        raise UsageError(f"cannot write the scores to {out}: it is a file; name a folder")
+    folder, spacing = None if out is None else Path(out), millimetres(spacing)
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"cannot write the scores to {folder}: it is a file; name a folder")
     ignore = labels.ignore if labels and ignore is None else ignore
     scored_values = {v for region in labels.regions for v in region.values} if labels else set()
     if ignore is not None and (ignore in scored_values or not 1 <= ignore <= MAX_LABEL):
         raise UsageError(f"the value to ignore must be 1 to {MAX_LABEL} and in no label that is scored, got {ignore}")
-    cases = _paired(Path(prediction), Path(truth), reporter)
+    cases = _paired(prediction, truth, reporter)
     read = lru_cache(maxsize=1)(lambda case: _read(case, spacing, ignore))  # a single case is read once
-    schema = labels or _schema_of((labels for case in cases for labels in read(case)[:2]), truth)
+    schema = labels or _schema_of((labels for case in cases for labels in read(case)[:2]), name_of(truth))
     scored: list[tuple[str, Scores]] = []
     with reporter.progress("evaluate", total=len(cases), unit="volumes") as advance:
         for case in cases:
@@ -145,8 +150,8 @@ def evaluate(
             scored += [(case.truth.name, s) for s in scores]
             advance(1)
     evaluation = Evaluation(tuple(scored), tolerance_mm)
-    if out is not None:
-        evaluation.write(out)
+    if folder is not None:
+        evaluation.write(folder)
     return evaluation
 
 
@@ -169,9 +174,16 @@ def regions(definitions: Iterable[str]) -> LabelSchema:
         raise UsageError(f"--labels: {error}") from error
 
 
-def _paired(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
+def _paired(prediction: Given, truth: Given, reporter: Reporter) -> list[_Case]:
+    if is_path(prediction) and is_path(truth):
+        return _paired_files(Path(prediction), Path(truth), reporter)
+    name = next((stem_of(Path(one)) for one in (truth, prediction) if is_path(one)), "volume")
+    return [_Case(prediction, _Truth(name, truth))]
+
+
+def _paired_files(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
     predicted, true = find_volumes(prediction), _truths(truth)
-    if predicted[0].paths[0] == prediction or true[0].path == truth:
+    if predicted[0].paths[0] == prediction or true[0].volume == truth:
         if len(predicted) != 1 or len(true) != 1:
             raise UsageError(
                 f"expected two volumes or two folders of volumes; {prediction} holds {len(predicted)}, "
@@ -193,15 +205,15 @@ def _paired(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
 
 def _truths(truth: Path) -> list[_Truth]:
     """The labelled cases of a table, or the volumes of a path."""
-    if truth.suffix.lower() != ".csv":
+    if not is_told(truth):
         return [_Truth(volume.name, volume.paths[0]) for volume in find_volumes(truth)]
-    cases = [_Truth(c.name, c.label, c.spacing, c.labelled_box) for c in detect(truth).cases if c.label]
+    cases = [_Truth(c.name, c.label, c.spacing, c.labelled_box, c.structures) for c in detect(truth).cases if c.label]
     if not cases:
         raise InputError(f"{truth}: no case has a label, so there is nothing to score against")
     return cases
 
 
-def _schema_of(volumes: Iterable[NDArray[np.uint8]], truth: Path) -> LabelSchema:
+def _schema_of(volumes: Iterable[NDArray[np.uint8]], truth: str) -> LabelSchema:
     """What the values of a batch mean when nobody says it."""
     values: set[int] = set()
     binary = True
@@ -226,9 +238,12 @@ def _read(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Spacing]:
     """The labels of prediction and truth, both 0 where the truth is not known, and their spacing."""
     spacing, box = spacing or case.truth.spacing, case.truth.labelled_box
-    sources = [open_volume(path, spacing=spacing) for path in (case.prediction, case.truth.path)]
+    pair = (case.prediction, case.truth.volume)
+    sources = [given_volume(one, spacing=spacing) for one in pair[: 1 if case.truth.structures else 2]]
+    if case.truth.structures and isinstance(case.truth.volume, Path):
+        sources.append(open_truth(case.truth.volume, structures=case.truth.structures, spacing=spacing))
     step = _common_spacing(case, *sources, trusted=spacing is None)
-    predicted, true = (_labels(p, s) for p, s in zip((case.prediction, case.truth.path), sources, strict=True))
+    predicted, true = (_labels(name_of(one), source) for one, source in zip(pair, sources, strict=True))
     if ignore is not None:
         known = true != ignore
         predicted, true = predicted * known, true * known
@@ -245,9 +260,9 @@ def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *,
     A format that only says a spacing (it keeps no header) is where the other volume is.
     """
     grids = " and ".join(
-        f"{path} (z, y, x: {tuple(s.shape)} voxels of {_triple(spacing_of(s.affine))} mm, "
+        f"{name_of(one)} (z, y, x: {tuple(s.shape)} voxels of {_triple(spacing_of(s.affine))} mm, "
         f"first at x, y, z = {_triple(s.affine[:3, 3])})"
-        for path, s in ((case.prediction, predicted), (case.truth.path, true))
+        for one, s in ((case.prediction, predicted), (case.truth.volume, true))
     )
     if predicted.shape != true.shape:
         raise InputError(f"{grids} lie on different grids; predict at the truth's grid, or resample one of them")
@@ -261,16 +276,16 @@ def _triple(values: Iterable[float]) -> str:
     return "(" + ", ".join(f"{value:g}" for value in values) + ")"
 
 
-def _labels(path: Path, source: VolumeSource) -> NDArray[np.uint8]:
+def _labels(name: str, source: VolumeSource) -> NDArray[np.uint8]:
     if source.channels != 1:
-        raise InputError(f"{path} has {source.channels} channels; expected one of integer labels")
+        raise InputError(f"{name} has {source.channels} channels; expected one of integer labels")
     values: NDArray[Any] = read_all(source)[0]
     whole = values if values.dtype.kind in "bui" else np.rint(values)
     with np.errstate(invalid="ignore"):
         wrong = not (whole.min() >= 0 and whole.max() <= MAX_LABEL) or bool(np.any(abs(values - whole) > NEAR_INTEGER))
     if wrong:
         raise InputError(
-            f"{path} holds no labels: expected integers from 0 to {MAX_LABEL}, got {values.dtype} values from "
+            f"{name} holds no labels: expected integers from 0 to {MAX_LABEL}, got {values.dtype} values from "
             f"{values.min():g} to {values.max():g}; give a mask, not an image or a probability"
         )
     return whole.astype(np.uint8)

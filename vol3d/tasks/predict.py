@@ -1,15 +1,18 @@
 """Predict a batch of volumes with trained runs: each output whole or not at all, finished ones not redone."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vol3d.datasets.cases import oddities, open_image, open_label
+from vol3d.datasets.given import Millimetres, PathLike, millimetres
+from vol3d.datasets.to_predict import volumes_to_predict
 from vol3d.errors import InputError, ResourceError, StoppedError, UsageError
 from vol3d.files.legends import write_legends
 from vol3d.files.lock import lock
-from vol3d.files.volumes import FoundVolume, find_volumes
+from vol3d.files.volumes import FoundVolume
 from vol3d.shapes import Spacing
 from vol3d.tasks.models import Weights
 from vol3d.tasks.plugins import differing
@@ -30,12 +33,12 @@ class PredictResult:
 
 
 def predict(
-    volume_dir: Path,
+    volume_dir: PathLike,
     *,
-    models: Sequence[Path],
-    out: Path,
-    organ_mask: Path | None = None,
-    spacing: Spacing | None = None,
+    models: PathLike | Sequence[PathLike],
+    out: PathLike,
+    organ_mask: PathLike | None = None,
+    spacing: Millimetres | None = None,
     format: Format = "auto",  # noqa: A002
     weights: Weights = "last",
     save_probability: bool = False,
@@ -46,10 +49,16 @@ def predict(
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> PredictResult:
-    """Predict every volume of a folder (or one volume) to out.
+    """Predict every volume of a folder (or one volume) to out, as vol3d-predict does.
 
-    spacing (mm) overrides what the files say. A volume whose output is there, made from the same input,
-    models and settings, and undamaged, is not predicted again.
+    models are runs whose probabilities are averaged, of their last or best weights. organ_mask names masks
+    of equal names, outside of which nothing is kept; spacing (z, y, x in mm) overrides what the files say;
+    format is the masks', auto that of each volume. overrides are words like inference.overlap=0.25. device is
+    auto, cpu, cuda or cuda:N, precision auto, float32 or bfloat16. dry_run only tells the reporter what
+    would be done. save_probability keeps each region's, as float16.
+
+    A volume whose output is there, made from the same input, models and settings, and undamaged, is not
+    predicted again; overwrite replaces one made otherwise.
 
     Raises:
         UsageError, InputError, CheckpointError, ResourceError: see their classes. Of several volumes
@@ -57,12 +66,20 @@ def predict(
         StoppedError: a signal came; finished volumes stay.
     """
     reporter = reporter or Silent()
-    run = load_run(*models, weights=weights, overrides=overrides, device=device, precision=precision)
+    volume_dir, out = Path(volume_dir), Path(out)
+    organs, spacing = None if organ_mask is None else Path(organ_mask), millimetres(spacing)
+    run = load_run(
+        *([models] if isinstance(models, str | os.PathLike) else models),
+        weights=weights,
+        overrides=overrides,
+        device=device,
+        precision=precision,
+    )
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)
-    run.steps(organ_mask is not None)
-    found = find_volumes(volume_dir, channels=run.channels)
-    jobs = jobs_of(found, run, out=out, organ_mask=organ_mask, spacing=spacing, format=format)
+    run.steps(organs is not None)
+    found = volumes_to_predict(volume_dir, run.channels)
+    jobs = jobs_of(found, run, out=out, organ_mask=organs, spacing=spacing, format=format)
     batch = _Batch(run, jobs, spacing, save_probability, overwrite, reporter)
     plural = "s" if len(found) > 1 else ""
     reporter.note(f"{volume_dir}: {len(found)} volume{plural}, {len(run.models)} model(s), {run.device}")
@@ -81,6 +98,9 @@ class _Batch:
     save_probability: bool
     overwrite: bool
     reporter: Reporter
+
+    def _spacing(self, volume: FoundVolume) -> Spacing | None:
+        return self.spacing or volume.spacing
 
     def tell(self) -> None:
         """What would be done."""
@@ -119,7 +139,7 @@ class _Batch:
 
     def _one(self, job: Job, check_stop: Callable[[], None]) -> Row:
         source = self._opened(job.volume)
-        organ = open_label(job.organ_mask, image=source, spacing=self.spacing) if job.organ_mask else None
+        organ = open_label(job.organ_mask, image=source, spacing=self._spacing(job.volume)) if job.organ_mask else None
         with self.reporter.progress(job.volume.name, total=self.run.windows(source), unit="windows") as show:
 
             def advance(windows: int) -> None:
@@ -149,7 +169,7 @@ class _Batch:
 
     def _opened(self, volume: FoundVolume) -> VolumeSource:
         """The volume's channels as one source; files that say no spacing are taken to have the model's."""
-        source = open_image(volume.paths, spacing=self.spacing)
+        source = open_image(volume.paths, spacing=self._spacing(volume))
         if self.run.spacing and source.says == "nothing":
             self.reporter.warn(
                 f"{volume.name} says no spacing and is taken to have the model's, {tuple(self.run.spacing)} mm along "

@@ -91,13 +91,15 @@ class Run:
         organ: VolumeSource | None = None,
         probability_target: Path | None = None,
         advance: Callable[[int], None] | None = None,
-        before_commit: Callable[[], None] = lambda: None,
+        before_commit: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         """Predict a source to a file and give its row of the report (times in s, memory in MB).
 
         before_commit is called when all is computed, just before the files take their places.
         """
-        return self._prediction(source, organ, advance).write(target, probability_target, before_commit)
+        return self._prediction(source, organ, advance).write(
+            target, probability_target, before_commit or (lambda: None)
+        )
 
     def check(self, source: VolumeSource, name: str) -> None:
         """Refuse what the models cannot take.

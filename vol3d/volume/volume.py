@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vol3d.geometry.affine import from_spacing, is_orthogonal, spacing_of
 from vol3d.shapes import Spacing
@@ -49,7 +49,7 @@ class Volume(ArraySource):
         return f"Volume({self.array.dtype} {self.array.shape}, spacing ({spacing}) mm)"
 
     @classmethod
-    def from_array(cls, array: ArrayLike, *, spacing: Spacing | tuple[float, float, float] | None = None) -> "Volume":
+    def from_array(cls, array: NDArray[Any], *, spacing: Spacing | tuple[float, float, float] | None = None) -> "Volume":
         """A (Z, Y, X) or (C, Z, Y, X) array at the origin; without a spacing (z, y, x in mm) it says nothing.
 
         Raises:
@@ -134,7 +134,7 @@ class Volume(ArraySource):
         return image
 
     @classmethod
-    def from_monai(cls, image: Any, *, affine: ArrayLike | None = None) -> "Volume":
+    def from_monai(cls, image: Any, *, affine: NDArray[np.float64] | None = None) -> "Volume":
         """A MONAI MetaTensor, channel first: (C, X, Y, Z), or (X, Y, Z) for one channel.
 
         affine (4, 4), from index (x, y, z, 1) to RAS+ mm, stands in for one that the tensor does not carry,
