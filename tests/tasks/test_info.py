@@ -80,7 +80,11 @@ def test_a_sheared_grid_is_told(tmp_path: Path, labels: NDArray[np.uint8]) -> No
     assert "distances in mm are approximate" in found.warnings[0]
 
 
-@pytest.mark.parametrize("format_", [f for f in FORMATS if f.create], ids=lambda f: f.name)
+# A DICOM SEG says which series it belongs to; its own tests have one.
+WRITTEN = [f for f in FORMATS if f.create and f.name != "DICOM"]
+
+
+@pytest.mark.parametrize("format_", WRITTEN, ids=lambda f: f.name)
 def test_every_format_that_is_written_is_told(tmp_path: Path, format_: Any, labels: NDArray[np.uint8]) -> None:
     if format_.name == "PNG":
         labels = labels[-1:]  # a picture is one slice
@@ -180,3 +184,17 @@ def test_a_path_without_a_volume_is_refused_before_anything_is_read(tmp_path: Pa
     for missing, said in (("nothing", "nothing: No such file"), ("empty", "no volume in")):
         with pytest.raises(UsageError, match=said):
             info([tmp_path / "damaged.nii", tmp_path / missing])
+
+
+@pytest.mark.parametrize(
+    ("ending", "access"), [(".nii", "random"), (".nii.gz", "sequential"), (".nrrd", "sequential"), (".tif", "random")]
+)
+def test_only_a_compressed_stream_is_sequential(
+    tmp_path: Path, labels: NDArray[np.uint8], ending: str, access: str
+) -> None:
+    """So that a look at a large one does not decompress all of it."""
+    path = tmp_path / f"v{ending}"
+    with filling(create_volume(path, shape=SHAPE, dtype=np.uint8, affine=np.eye(4))) as sink:
+        sink.write(module.Box.whole(SHAPE), labels[None])
+    (found,) = info([path]).volumes
+    assert found.access == access

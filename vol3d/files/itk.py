@@ -45,8 +45,6 @@ class ItkSource:
     Where the header names no place, it is ITK's: the spacing along left, posterior, superior from 0.
     """
 
-    access: Access = "random"
-
     def __init__(self, path: Path, kind: str, header: RawHeader, end: int, *, spacing: Spacing | None) -> None:
         self.path = path
         self.shape, self.channels, self.dtype = header.shape, header.channels, header.dtype.newbyteorder("=")
@@ -55,6 +53,7 @@ class ItkSource:
         self.says = "spacing" if spacing and header.says == "nothing" else header.says
         self.warnings = () if spacing else header.oddities(path, self.affine)
         self._stored = header
+        self.access: Access = "sequential" if header.compressed else "random"
         self._data = path if header.data_file is None else _beside(path, header.data_file)
         self._bytes = header.skip_within + self.channels * self.shape.voxels * self.dtype.itemsize
         self._start = self._check_size(header.skip + (end if header.data_file is None else 0))

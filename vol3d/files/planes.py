@@ -39,7 +39,7 @@ class PlaneSource:
     plane: Callable[[int, int], NDArray[Any]]
     warnings: tuple[str, ...] = ()
     header: object = None
-    access: Access = "sequential"
+    access: Access = "random"
     says: Says = "spacing"
 
     def read(self, box: Box) -> NDArray[Any]:

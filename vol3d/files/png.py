@@ -17,7 +17,6 @@ from vol3d.files.slices import slices_of
 from vol3d.files.tiff_spacing import spacing_beside
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import Access
 
 _SAMPLES = {0: 1, 2: 3, 4: 2, 6: 4}  # by colour type; 3 is a palette
 _HEADER = struct.Struct(">8sI4sIIBBBBB")
@@ -42,7 +41,7 @@ def open_png(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
     Raises:
         InputError: it is damaged, or has a palette.
     """
-    return _open([Path(path)], Path(path), spacing or spacing_beside(Path(path).parent), "random")
+    return _open([Path(path)], Path(path), spacing or spacing_beside(Path(path).parent))
 
 
 def open_png_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
@@ -51,7 +50,7 @@ def open_png_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSou
     Raises:
         InputError: one of them is damaged, has a palette, or differs from the others.
     """
-    return _open(slices_of(folder), folder, spacing or spacing_beside(folder, folder.parent), "sequential")
+    return _open(slices_of(folder), folder, spacing or spacing_beside(folder, folder.parent))
 
 
 def create_png(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, **_: object) -> StagedSink:
@@ -85,7 +84,7 @@ def stored_png_type(path: Path, dtype: Any) -> np.dtype[Any]:
     return stored
 
 
-def _open(paths: list[Path], name: Path, given: Spacing | None, access: Access) -> PlaneSource:
+def _open(paths: list[Path], name: Path, given: Spacing | None) -> PlaneSource:
     kinds = [_kind(path) for path in paths]
     for path, kind in zip(paths, kinds, strict=True):
         if kind != kinds[0]:
@@ -103,7 +102,6 @@ def _open(paths: list[Path], name: Path, given: Spacing | None, access: Access) 
         plane=plane,
         warnings=warnings + (gaps(name, paths) if len(paths) > 1 else ()),
         header=SliceNames(tuple(path.name for path in paths)) if name not in paths else None,
-        access=access,
         says="spacing" if given else "nothing",
     )
 
