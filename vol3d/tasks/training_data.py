@@ -40,8 +40,11 @@ def measure(cases: Sequence[Case], reporter: Reporter, *, ignore: int | None = N
             image, labels = _labelled(case)
             for oddity in oddities(image):
                 reporter.warn(oddity)
+            told = len(labels.warnings)
             found = case_facts(case.name, image, labels, labelled_box=case.labelled_box, ignore=ignore)
             facts.append(found)
+            for oddity in labels.warnings[told:]:  # what reading found, such as masks that overlap
+                reporter.warn(oddity)
             if not found.label_voxels:
                 reporter.warn(f"case {case.name} has no voxel whose label is known: nothing is learned from it")
             elif set(found.label_voxels) <= {0}:
@@ -102,8 +105,9 @@ def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
 
 
 def _unknown(case: Case, config: Config) -> tuple[object, ...]:
-    """What the cached labels hold beyond the box where they were drawn."""
-    return () if case.labelled_box is None else (case.labelled_box, config.data.ignore_label)
+    """What the cached labels hold beyond the box where they were drawn, and what order masks have."""
+    box = () if case.labelled_box is None else (case.labelled_box, config.data.ignore_label)
+    return (*box, *case.structures)
 
 
 def batches_of(
