@@ -229,6 +229,13 @@ def test_a_file_says_no_more_than_it_says(
     assert ("says no spacing" in " ".join(source.warnings)) == (says == "nothing")
 
 
+@pytest.mark.parametrize(("name", "field"), [("v.nrrd", "space units"), ("v.mha", "DistanceUnits")])
+def test_units_scale_the_whole_place(tmp_path: Path, name: str, field: str) -> None:
+    affine = opened(by_hand(tmp_path / name)).affine
+    micrometres = opened(by_hand(tmp_path / name, **{field: '"um" "um" "um"' if name == "v.nrrd" else "um"})).affine
+    np.testing.assert_allclose(micrometres[:3], affine[:3] / 1000, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["v.nrrd", "v.mha"])
 def test_a_given_spacing_keeps_directions_and_origin(
     tmp_path: Path, oblique_affine: NDArray[np.float64], name: str
@@ -483,6 +490,11 @@ def test_a_wild_metaimage_header_is_refused(tmp_path: Path, fields: dict[str, st
     path = by_hand(tmp_path / "v.mha", **fields)
     with pytest.raises(InputError, match=str(path)):
         opened(path)
+
+
+def test_bytes_before_the_voxels_are_not_told_in_one_file(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="HeaderSize = 4 cannot be told"):
+        opened(meta(tmp_path / "v.mha", b"1234" + VOXELS[:1].tobytes(), HeaderSize="4"))
 
 
 def test_a_header_without_an_end_is_refused(tmp_path: Path) -> None:

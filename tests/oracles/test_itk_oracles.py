@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from vol3d.files.itk import ItkSource, create_metaimage, create_nrrd, open_metaimage, open_nrrd
+from vol3d.files.nifti import open_nifti
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3
 from vol3d.volume.labels import LabelSchema, Region
@@ -176,3 +177,13 @@ def test_simpleitk_sees_the_segments(tmp_path: Path) -> None:
         "0 2 0 4 0 3",
     ]
     assert image.GetMetaData("Segment0_Color") == "1 0 0.2"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_real_volumes_are_what_they_were_as_nifti(tmp_path: Path, real_data: Path, ending: str) -> None:
+    for name in ("CT_pitch", "MR_Gd"):
+        nifti = real_data / "odd_headers" / f"{name}.nii.gz"
+        sitk.WriteImage(sitk.ReadImage(str(nifti)), str(tmp_path / f"v{ending}"), True)
+        source, before = opened(tmp_path / f"v{ending}"), open_nifti(nifti)
+        assert np.array_equal(read_all(source), read_all(before))
+        np.testing.assert_allclose(source.affine, before.affine, rtol=0, atol=1e-3)
