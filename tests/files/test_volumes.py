@@ -112,7 +112,13 @@ def test_numbered_channels_of_a_case_belong_together_only_where_asked(tmp_path: 
         "case_2": ["case_2_0000.nii.gz", "case_2_0001.nii.gz"],
         "case_10": ["case_10_0000.nii.gz", "case_10_0001.nii.gz"],
     }
-    assert len(found(tmp_path)) == len(found(tmp_path, "image")) == 4
+    assert len(found(tmp_path)) == 4  # masks, say
+    with pytest.raises(InputError, match=r"expected the channel image .* more: case_2_0001\.nii\.gz, case_10_0001"):
+        found(tmp_path, "image")
+    (tmp_path / "case_2_0001.nii.gz").unlink()
+    assert len(found(tmp_path, "image")) == 3
+    touch(tmp_path / "numbered", "scan_0000.nii", "scan_0001.nii", "scan_0002.nii")
+    assert len(found(tmp_path / "numbered", "image")) == 3
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class Dataset:
         if missing:
             raise InputError(
                 f"{self.path}: expected the channels {', '.join(wanted)}; its cases have "
-                f"{', '.join(self.channel_names)}, so {', '.join(missing)} is missing in each of them"
+                f"{', '.join(self.channel_names)}; missing in each: {', '.join(missing)}"
             )
         if any(len(case.images) != len(have) for case in self.cases):
             raise InputError(

@@ -60,8 +60,13 @@ def grouped(stems: Mapping[Path, str], channels: Sequence[str], *, folder: Path)
     truths = {path for path, end in beside.items() if channels and end.lower() in TRUTHS}
     extra = [path.name for path, end in beside.items() if named and end and path not in truths]
     if len(channels) < 2:
+        if len(channels) == 1 and not named:
+            extra = _of_several(places)
         if extra:
-            raise InputError(f"{folder}: {_expected(channels)}, but there are more: {', '.join(extra)}")
+            raise InputError(
+                f"{folder}: {_expected(channels)}, but there are more: {', '.join(extra)}; move them away, or name "
+                "the files to take in a list or a cases.csv"
+            )
         images = {path: place for path, place in places.items() if path not in truths}
         whole = all(place and place[0] and place[1] == 0 for place in images.values())
         return [(place[0] if whole and place else stems[path], (path,)) for path, place in images.items()]
@@ -84,6 +89,22 @@ def grouped(stems: Mapping[Path, str], channels: Sequence[str], *, folder: Path)
     if sentences:
         raise InputError(f"{folder}: {_expected(channels)}; {'; '.join(sentences)}")
     return [(case, tuple(has[c] for c in range(len(channels)))) for case, has in found.items()]
+
+
+def _of_several(places: Mapping[Path, Place | None]) -> list[str]:
+    """The files beyond the first channel where several cases have the same two or more, 0000 among them.
+
+    Numbers of one name alone (image_0000, image_0001, ...) count volumes.
+    """
+    numbers: dict[str, set[int]] = {}
+    for place in places.values():
+        if place is None:
+            return []
+        numbers.setdefault(place[0], set()).add(place[1])
+    first, *others = numbers.values()
+    if not others or len(first) < 2 or 0 not in first or any(other != first for other in others):
+        return []
+    return [path.name for path, place in places.items() if place and place[1]]
 
 
 def _beside(stem: str, cases: set[str]) -> str:
