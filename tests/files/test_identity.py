@@ -26,3 +26,13 @@ def test_a_touched_file_is_another_one(tmp_path: Path) -> None:
     assert stat_identity([folder / "a", folder / "b"]) == before
     os.utime(folder / "b", ns=(0, 1))
     assert stat_identity([folder]) != before
+
+
+def test_the_voxels_beside_a_header_belong_to_it(tmp_path: Path) -> None:
+    (tmp_path / "v.mhd").write_text("NDims = 2\nDimSize = 3 2\nElementType = MET_UCHAR\nElementDataFile = v.raw\n")
+    (tmp_path / "v.raw").write_bytes(b"voxels")
+    before = stat_identity([tmp_path / "v.mhd"])
+    (tmp_path / "v.raw").write_bytes(b"others!")
+    assert stat_identity([tmp_path / "v.mhd"]) != before
+    (tmp_path / "v.raw").unlink()
+    assert len(stat_identity([tmp_path / "v.mhd"])) == 1  # to be refused when it is opened

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vol3d.files.itk import voxels_beside
 from vol3d.files.names import file_and_inside
 
 
 def stat_identity(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Absolute path, size and modification time (ns) of each file, those in folders included."""
-    return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for p in paths for f in _files(p)]
+    """Absolute path, size and modification time (ns) of each file, those in folders and beside headers included."""
+    files = [f for path in paths for file in _files(path) for f in (file, voxels_beside(file)) if f is not None]
+    return [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
 
 
 def content_sha256(path: Path) -> str:

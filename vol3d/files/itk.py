@@ -54,7 +54,7 @@ class ItkSource:
         self.warnings = () if spacing else header.oddities(path, self.affine)
         self._stored = header
         self.access: Access = "sequential" if header.compressed else "random"
-        self._data = path if header.data_file is None else _beside(path, header.data_file)
+        self.data = path if header.data_file is None else _beside(path, header.data_file)
         self._bytes = header.skip_within + self.channels * self.shape.voxels * self.dtype.itemsize
         self._start = self._check_size(header.skip + (end if header.data_file is None else 0))
         self._voxels: RawVoxels | None = None
@@ -76,29 +76,29 @@ class ItkSource:
     def _check_size(self, start: int) -> int:
         """The byte at which the voxels begin, or their compressed stream."""
         if self._stored.compressed:
-            gzipped.check_ratio(self._data, expected_bytes=self._bytes)
+            gzipped.check_ratio(self.data, expected_bytes=self._bytes)
             return start
-        actual = self._data.stat().st_size
+        actual = self.data.stat().st_size
         if self._stored.skip == FROM_THE_END:
             start = actual - self._bytes
         expected = max(start, 0) + self._bytes
         if actual < expected:
-            raise InputError(f"{self._data} is truncated: expected {expected} bytes, got {actual}")
+            raise InputError(f"{self.data} is truncated: expected {expected} bytes, got {actual}")
         if actual > expected:
-            self.warnings += (f"{self._data}: {actual - expected} bytes follow the voxels and are ignored",)
+            self.warnings += (f"{self.data}: {actual - expected} bytes follow the voxels and are ignored",)
         return start
 
     def _unpack(self) -> RawVoxels:
         if self._stored.compressed:
-            descriptor, warning = gzipped.spool(self._data, expected_bytes=self._bytes, start=self._start)
+            descriptor, warning = gzipped.spool(self.data, expected_bytes=self._bytes, start=self._start)
             self.warnings += (warning,) if warning else ()
             offset = self._stored.skip_within
         else:
-            descriptor, offset = os.open(self._data, os.O_RDONLY), self._start
+            descriptor, offset = os.open(self.data, os.O_RDONLY), self._start
         dtype, channels = self._stored.dtype, self.channels
         if self._stored.interleaved:
             dtype, channels = np.dtype((np.void, channels * dtype.itemsize)), 1
-        return RawVoxels(descriptor, name=self._data, shape=(channels, *self.shape), dtype=dtype, offset=offset)
+        return RawVoxels(descriptor, name=self.data, shape=(channels, *self.shape), dtype=dtype, offset=offset)
 
 
 def is_nrrd(_path: Path, start: bytes) -> bool:
@@ -129,6 +129,15 @@ def open_metaimage(path: Path, *, spacing: Spacing | None = None) -> ItkSource:
     """
     text, end = _header(path, metaimage_header.END)
     return ItkSource(path, "MetaImage", metaimage_header.parse(path, text), end, spacing=spacing)
+
+
+def voxels_beside(path: Path) -> Path | None:
+    """The file with the voxels of a .nhdr or .mhd; None for any other, or where opening it would be refused."""
+    opened = {".nhdr": open_nrrd, ".mhd": open_metaimage}.get(path.suffix.lower())
+    try:
+        return opened(path).data if opened else None
+    except InputError:
+        return None
 
 
 def create_nrrd(
