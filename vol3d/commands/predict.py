@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     add("--organ-mask", type=Path, metavar="DIR", help="masks of equal names; what lies outside is removed")
     add("--spacing", metavar=("Z", "Y", "X"), nargs=3, type=float, help="voxel size in mm, overrides the files'")
-    formats = ["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "npy"]
+    formats = ["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "ome.zarr", "h5", "npy"]
     add("--format", choices=formats, default="auto", help="of the masks")
     add("--weights", choices=["last", "best"], default="last", help="which of the run's weights")
     add("--save-probability", action="store_true", help="keep the probabilities (Zarr, float16)")

@@ -7,8 +7,8 @@ NIFTI, TIFF, NPY = (".nii", ".nii.gz"), (".tif", ".tiff"), (".npy",)
 DICOM = (".dcm",)  # or none: DICOM is told by content
 NPZ, HDF5, PNG, ZARR = (".npz",), (".h5", ".hdf5"), (".png",), (".ome.zarr", ".zarr")
 NRRD, META = (".seg.nrrd", ".nrrd"), (".mha",)
-IN_ONE_FILE = {".nhdr": ".nrrd", ".mhd": ".mha"}  # headers with voxels beside them, and what is written instead
-_ENDINGS = (*NRRD, *META, *IN_ONE_FILE, *NIFTI, *TIFF, *NPY, *NPZ, *HDF5, *PNG, *ZARR)
+IN_ONE_FILE = {".nhdr": ".nrrd", ".mhd": ".mha", ".npz": ".npy"}  # what is only read, and what is written instead
+_ENDINGS = (*NRRD, *META, *IN_ONE_FILE, *NIFTI, *TIFF, *NPY, *HDF5, *PNG, *ZARR)
 
 
 def suffix_of(path: Path) -> str:

@@ -10,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError, ResourceError, UsageError
+from vol3d.files.names import file_and_inside
 from vol3d.files.volumes import format_of, open_volume, volume_paths
 from vol3d.geometry.affine import axis_codes, is_orthogonal, oblique_degrees, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Index3, Shape3, Spacing
-from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.tasks.reporter import Advance, Reporter, Silent
 from vol3d.volume.source import Access, Says, VolumeSource
 
 MAX_BYTES = 1 << 28  # what is read of a volume unasked
 SAMPLE_PLANES = 16
-SLAB_BYTES = 1 << 26
+SLAB_BYTES = 1 << 24  # counting labels takes eight times that
 MAX_LABELS = 64  # values that are listed
 _LABEL_SPAN = 1 << 12  # no mask has values further apart
 _OBLIQUE = 0.05  # degrees, what rounding can do
@@ -169,32 +170,32 @@ def info(
     found = [volume for path in paths for volume in _volumes(Path(path))]
     volumes: list[VolumeInfo] = []
     failed: dict[str, str] = {}
-    with reporter.progress("info", total=len(found), unit="volumes") as advance:
-        for path in found:
-            try:
-                volumes.append(_info(path, verify=verify, spacing=spacing))
-            except (UsageError, InputError, ResourceError) as error:
-                if len(found) == 1:
-                    raise
-                failed[str(path)] = str(error)
-                reporter.warn(str(error))
-            advance(1)
+    for number, path in enumerate(found, start=1):
+        label = f"{path.name} ({number} of {len(found)})"
+        try:
+            volumes.append(_info(path, label, verify=verify, spacing=spacing, reporter=reporter))
+        except (UsageError, InputError, ResourceError) as error:
+            if len(found) == 1:
+                raise
+            failed[str(path)] = str(error)
+            reporter.warn(str(error))
     return InfoResult(volumes, failed)
 
 
 def _volumes(path: Path) -> list[Path]:
     try:
         if not path.is_dir():
-            path.stat()
+            file_and_inside(path)[0].stat()
             return [path]
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}; expected a volume, or a folder of some") from error
     return volume_paths(path)
 
 
-def _info(path: Path, *, verify: bool, spacing: Spacing | None) -> VolumeInfo:
+def _info(path: Path, label: str, *, verify: bool, spacing: Spacing | None, reporter: Reporter) -> VolumeInfo:
     source = open_volume(path, spacing=spacing)
-    values = values_of(source, whole=verify)
+    with reporter.progress(label, total=source.shape.z, unit="planes") as advance:
+        values = values_of(source, whole=verify, advance=advance)
     return VolumeInfo(
         path,
         format_of(path).name,
@@ -209,29 +210,32 @@ def _info(path: Path, *, verify: bool, spacing: Spacing | None) -> VolumeInfo:
     )
 
 
-def values_of(source: VolumeSource, *, whole: bool) -> Values:
+def values_of(source: VolumeSource, *, whole: bool, advance: Advance = lambda _: None) -> Values:
     """Range, strange values and labels, read slab by slab; of a large volume, if not whole, of some planes.
+
+    advance is called with the planes just read.
 
     Raises:
         InputError: what was read is damaged.
     """
     shape, plane = source.shape, source.channels * source.shape.y * source.shape.x * source.dtype.itemsize
     if whole or plane * shape.z <= MAX_BYTES:
-        return _gathered(source, slabs(shape, max(1, SLAB_BYTES // plane)))
+        return _gathered(source, slabs(shape, max(1, SLAB_BYTES // plane)), advance)
     count = min(SAMPLE_PLANES, MAX_BYTES // plane) if source.access == "random" else 0
     if not count:
         return Values(0)
     middles = ((2 * n + 1) * shape.z // (2 * count) for n in range(count))
-    return _gathered(source, (Box.at(Index3(z, 0, 0), Shape3(1, *shape[1:])) for z in middles))
+    return _gathered(source, (Box.at(Index3(z, 0, 0), Shape3(1, *shape[1:])) for z in middles), advance)
 
 
-def _gathered(source: VolumeSource, boxes: Iterable[Box]) -> Values:
+def _gathered(source: VolumeSource, boxes: Iterable[Box], advance: Advance) -> Values:
     extremes: list[Any] = []
     planes = not_finite = 0
     labels: Counter[int] | None = Counter()
     for box in boxes:
         voxels = source.read(box)
         planes += box.shape.z
+        advance(box.shape.z)
         if voxels.dtype.kind == "f":
             finite = np.isfinite(voxels)
             if strange := voxels.size - int(np.count_nonzero(finite)):

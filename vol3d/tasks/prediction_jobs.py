@@ -9,14 +9,15 @@ from typing import Any, Literal
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text, write_json
 from vol3d.files.identity import content_sha256, stat_identity
-from vol3d.files.names import IN_ONE_FILE, suffix_of
+from vol3d.files.names import IN_ONE_FILE, ZARR, suffix_of
 from vol3d.files.volumes import FoundVolume, find_volumes
+from vol3d.files.zarr_array import is_zarr
 from vol3d.shapes import Spacing
 from vol3d.tasks.plugins import loaded_plugins
 from vol3d.tasks.run import Run
 from vol3d.version import __version__
 
-Format = Literal["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "npy"]
+Format = Literal["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "ome.zarr", "h5", "npy"]
 Row = dict[str, Any]
 
 
@@ -140,5 +141,7 @@ def _ending(path: Path, format: Format) -> str:  # noqa: A002
     """The output's suffix: as asked for, or the input's (.nii is not compressed, a folder stays one, .mhd is .mha)."""
     if format != "auto":
         return f".{format}"
+    if is_zarr(path):
+        return ZARR[0]
     ending = "" if path.is_dir() else suffix_of(path)
     return IN_ONE_FILE.get(ending, ending)
