@@ -51,7 +51,7 @@ class ItkSource:
         self.affine = header.affine(path, spacing)
         self.header = None if spacing else ItkHeader(kind, header.fields, self.shape, self.affine)
         self.says = "spacing" if spacing and header.says == "nothing" else header.says
-        self.warnings = () if spacing else header.oddities(path, self.affine)
+        self.warnings = header.warnings if spacing else header.oddities(path, self.affine)
         self._stored = header
         self.access: Access = "sequential" if header.compressed else "random"
         self.data = path if header.data_file is None else _beside(path, header.data_file)
