@@ -134,3 +134,25 @@ def test_voxels_that_are_not_finite_are_counted_and_named(tmp_path: Path) -> Non
     np.save(tmp_path / "b.npy", np.full((3, 4, 5), np.inf, np.float32))
     with pytest.raises(InputError, match="no voxel is a finite number"):
         oddities(open_image([tmp_path / "b.npy"]))
+
+
+def test_channels_are_picked_by_their_places(tmp_path: Path, rng: np.random.Generator) -> None:
+    array = rng.normal(size=(4, 6, 7, 5)).astype(np.float32)
+    array[3, 0, 0, 0] = np.nan
+    np.save(tmp_path / "a.npy", array)
+    source = open_image([tmp_path / "a.npy"], spacing=Spacing(1, 1, 1), picked=[2, 0])
+    assert (source.channels, source.shape) == (2, (6, 7, 5))
+    box = Box(Index3(1, 0, 2), Index3(4, 7, 5))
+    assert np.array_equal(source.read(box), array[(slice(None), *box.slices)][[2, 0]])
+    assert oddities(source) == ()  # the NaN lies in a channel that was not asked for
+    for wrong in ([4], [0, -1]):
+        with pytest.raises(UsageError, match=r"a\.npy: expected channels from 0 to 3, got"):
+            open_image([tmp_path / "a.npy"], picked=wrong)
+
+
+def test_every_channel_on_another_grid_is_named(tmp_path: Path, image: Path) -> None:
+    others = [save(tmp_path / f"{n}.nii", np.zeros(s, np.uint8)) for n, s in (("b", (9, 9, 9)), ("c", (20, 31, 18)))]
+    same = save(tmp_path / "d.nii", np.zeros((20, 31, 17), np.uint8))
+    with pytest.raises(InputError, match=r"b\.nii lies on another .*; .*c\.nii lies on another") as error:
+        open_image([image, *others, same])
+    assert "d.nii" not in str(error.value)

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     add("--organ-mask", type=Path, metavar="DIR", help="masks of equal names; what lies outside is removed")
     add("--spacing", metavar=("Z", "Y", "X"), nargs=3, type=float, help="voxel size in mm, overrides the files'")
+    add("--channels", metavar="N", nargs="+", type=int, help="the model's among a file's, from 0 on")
     formats = ["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "ome.zarr", "h5", "npy"]
     add("--format", choices=formats, default="auto", help="of the masks")
     add("--weights", choices=["last", "best"], default="last", help="which of the run's weights")
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         out=arguments.out,
         organ_mask=arguments.organ_mask,
         spacing=spacing,
+        channels=arguments.channels or (),
         format=arguments.format,
         weights=arguments.weights,
         save_probability=arguments.save_probability,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vol3d.datasets.views import FiniteSource, LabelSource, StackedSource
-from vol3d.errors import InputError
+from vol3d.datasets.views import FiniteSource, LabelSource, PickedView, StackedSource
+from vol3d.errors import InputError, UsageError
 from vol3d.files.structures import MergedMasks
 from vol3d.files.volumes import open_volume
 from vol3d.geometry.affine import agree, spacing_of
@@ -59,10 +59,13 @@ def case_sources(case: Case) -> tuple[VolumeSource, VolumeSource | None]:
     return image, label_on(label, name=str(case.label), image=image)
 
 
-def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None) -> VolumeSource:
+def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None, picked: Sequence[int] = ()) -> VolumeSource:
     """The files of a case's channels as one volume; NaN and infinite voxels read as zero.
 
+    picked are the channels to take, by their places from 0 on; none takes all.
+
     Raises:
+        UsageError: a file is missing, or has no channel that is picked.
         InputError: a file is damaged, or the channels lie on different grids.
     """
     sources = [open_volume(path, spacing=spacing) for path in paths]
@@ -70,6 +73,11 @@ def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None) -> Volu
     if any(grids):
         raise InputError("; ".join(filter(None, grids)))
     image = sources[0] if len(sources) == 1 else StackedSource(tuple(sources))
+    if picked and not all(0 <= place < image.channels for place in picked):
+        raise UsageError(
+            f"{paths[0]}: expected channels from 0 to {image.channels - 1}, got {', '.join(map(str, picked))}"
+        )
+    image = PickedView(image, tuple(picked)) if picked else image
     return FiniteSource(image, name=str(paths[0])) if image.dtype.kind == "f" else image
 
 

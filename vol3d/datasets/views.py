@@ -69,6 +69,27 @@ class StackedSource:
         return np.concatenate([source.read(box).astype(self.dtype, copy=False) for source in self.sources])
 
 
+@dataclass(frozen=True)
+class PickedView(View):
+    """Some channels of a source, by their places from 0 on. It keeps the header: the grid is the same."""
+
+    picked: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """As many as are picked."""
+        return len(self.picked)
+
+    @property
+    def header(self) -> object:
+        """As the source's."""
+        return self.source.header
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The box's voxels, (C, Z, Y, X), of those channels."""
+        return self.source.read(box)[list(self.picked)]
+
+
 class _View:
     """A source of the same grid whose values are changed."""
 

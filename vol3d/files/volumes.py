@@ -49,12 +49,14 @@ IMAGES = "images"
 class FoundVolume:
     """A case to predict: its name and one file (or slice folder) per channel.
 
-    spacing (mm) is what a table of cases says of it, over what the files say.
+    spacing (mm) is what a table of cases says of it, over what the files say. picked are the channels to
+    take of what the files hold, by their places from 0 on; none takes all.
     """
 
     name: str
     paths: tuple[Path, ...]
     spacing: Spacing | None = None
+    picked: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +39,7 @@ def predict(
     out: PathLike,
     organ_mask: PathLike | None = None,
     spacing: Millimetres | None = None,
+    channels: Sequence[int] = (),
     format: Format = "auto",  # noqa: A002
     weights: Weights = "last",
     save_probability: bool = False,
@@ -53,7 +54,8 @@ def predict(
 
     models are runs whose probabilities are averaged, of their last or best weights. organ_mask names masks
     of equal names, outside of which nothing is kept; spacing (z, y, x in mm) overrides what the files say;
-    format is the masks', auto that of each volume. overrides are words like inference.overlap=0.25. device is
+    channels are the places, from 0 on, of the model's channels in files that hold more of them; format is
+    the masks', auto that of each volume. overrides are words like inference.overlap=0.25. device is
     auto, cpu, cuda or cuda:N, precision auto, float32 or bfloat16. dry_run only tells the reporter what
     would be done. save_probability keeps each region's, as float16.
 
@@ -79,6 +81,7 @@ def predict(
         reporter.warn(told)
     run.steps(organs is not None)
     found = volumes_to_predict(volume_dir, run.channels)
+    found = [replace(volume, picked=tuple(channels)) for volume in found]
     jobs = jobs_of(found, run, out=out, organ_mask=organs, spacing=spacing, format=format)
     batch = _Batch(run, jobs, spacing, save_probability, overwrite, reporter)
     plural = "s" if len(found) > 1 else ""
@@ -169,13 +172,13 @@ class _Batch:
 
     def _opened(self, volume: FoundVolume) -> VolumeSource:
         """The volume's channels as one source; files that say no spacing are taken to have the model's."""
-        source = open_image(volume.paths, spacing=self._spacing(volume))
+        source = open_image(volume.paths, spacing=self._spacing(volume), picked=volume.picked)
         if self.run.spacing and source.says == "nothing":
             self.reporter.warn(
                 f"{volume.name} says no spacing and is taken to have the model's, {tuple(self.run.spacing)} mm along "
                 "z, y, x; --spacing gives another"
             )
-            source = open_image(volume.paths, spacing=self.run.spacing)
+            source = open_image(volume.paths, spacing=self.run.spacing, picked=volume.picked)
         for oddity in oddities(source):
             self.reporter.warn(oddity)
         self.run.check(source, str(volume.paths[0]))

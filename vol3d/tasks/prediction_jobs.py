@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vol3d.datasets.layouts import detect, is_told
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text, write_json
 from vol3d.files.identity import content_sha256, stat_identity
@@ -107,7 +108,8 @@ def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: 
         "models": [m.sha256 for m in run.models],
         "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in run.models],
         "precision": run.precision,
-        "spacing": spacing,
+        "spacing": spacing or volume.spacing,
+        "channels": volume.picked,
         "plugins": [asdict(plugin) for plugin in loaded_plugins()],
         "vol3d": __version__,
     }
@@ -116,8 +118,11 @@ def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: 
 
 
 def _organ_masks(found: Sequence[FoundVolume], organ_mask: Path) -> dict[str, Path]:
-    """Each volume's organ mask."""
-    masks = {m.name: m.paths[0] for m in find_volumes(organ_mask)}
+    """Each volume's organ mask: of the same name in a table of cases or a folder."""
+    if is_told(organ_mask):
+        masks = {case.name: case.organ_mask for case in detect(organ_mask).cases if case.organ_mask}
+    else:
+        masks = {m.name: m.paths[0] for m in find_volumes(organ_mask)}
     if len(found) == len(masks) == 1 and organ_mask.resolve() == next(iter(masks.values())).resolve():
         return {found[0].name: organ_mask}  # one volume, one mask: their names need not agree
     missing = [v.name for v in found if v.name not in masks]

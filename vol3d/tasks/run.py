@@ -108,8 +108,14 @@ class Run:
             InputError: the channels are not as many as the models', or the spacing cannot be meant.
         """
         if source.channels != len(self.channels):
-            told = ", ".join(self.channels)
-            raise InputError(f"{name}: expected {len(self.channels)} channel(s) ({told}), got {source.channels}")
+            told = (
+                f"{name}: expected {len(self.channels)} channel(s) ({', '.join(self.channels)}), got {source.channels}"
+            )
+            more = (
+                "a colour or 4-D file holds several; --channels N takes those that are meant, by their places from 0 on"
+            )
+            fewer = "name the files of a case by channel (CASE_0000, CASE_0001, ...) in one folder, or in a cases.csv"
+            raise InputError(f"{told}; {more if source.channels > len(self.channels) else fewer}")
         shape = network_shape(source, self.models[0].plan.preprocess)
         if self.spacing and shape.voxels > MAX_ENLARGEMENT * source.shape.voxels:
             raise InputError(
