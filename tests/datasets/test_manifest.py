@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -110,4 +111,24 @@ def test_structures_keep_the_order_of_a_table(tmp_path: Path) -> None:
         read_manifest(tmp_path / MANIFEST)
     (tmp_path / MANIFEST).write_text(text + "3,ct.nii,ct.nii,\n")
     with pytest.raises(InputError, match="folders of masks, but not in 3"):
+        read_manifest(tmp_path / MANIFEST)
+
+
+def test_files_of_any_name_can_be_listed(tmp_path: Path) -> None:
+    names = ["two words", "line\nbreak", 'a "word"', "a,b;c", "-dash", "ü漢", "a\u2028b\x0bc", os.fsdecode(b"lat\xfc")]
+    paths = touch(tmp_path, *(f"{name}.nii" for name in names))
+    cases = tuple(Case(name, (path,)) for name, path in zip(names, paths, strict=True))
+    write_manifest(tmp_path / MANIFEST, cases, channel_names=["image"])
+    assert read_manifest(tmp_path / MANIFEST).cases == cases
+
+
+def test_the_line_after_a_long_name_is_named_right(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('case,image\n# a comment\n\na,"a\n.nii"\nb,a.nii,c\n')
+    with pytest.raises(InputError, match=r"line 6: expected 2 columns"):
+        read_manifest(tmp_path / MANIFEST)
+
+
+def test_what_is_no_text_is_no_table(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_bytes(b"\x93NUMPY\0\0\xff")
+    with pytest.raises(InputError, match="no text file"):
         read_manifest(tmp_path / MANIFEST)

@@ -11,7 +11,6 @@ from vol3d.datasets.cases import Case
 from vol3d.datasets.dataset import Dataset
 from vol3d.datasets.manifest import MANIFEST, checked_files, rows_of
 from vol3d.errors import InputError
-from vol3d.files.atomic import read_text
 from vol3d.files.names import stem_of
 
 
@@ -21,7 +20,7 @@ def read_list(path: Path) -> Dataset:
     Raises:
         InputError: a line has more than two files, files are missing, or cases are called alike: all are listed.
     """
-    rows = rows_of(read_text(path))
+    rows = rows_of(path)
     wrong = [str(line) for line, cells in rows if not 1 <= len(cells) <= 2 or not cells[0]]
     if wrong:
         raise InputError(

@@ -55,19 +55,26 @@ def write_manifest(path: Path, cases: Sequence[Case], *, channel_names: Sequence
 
 def is_table(path: Path) -> bool:
     """Whether the text of a file begins with a table's header."""
-    return bool({"case", "image"} & {cell.split(" ")[0] for cell in rows_of(read_text(path), limit=1)[0][1]})
+    return bool({"case", "image"} & {cell.split(" ")[0] for cell in rows_of(path, limit=1)[0][1]})
 
 
-def rows_of(text: str, *, limit: int | None = None) -> list[tuple[int, list[str]]]:
-    """The rows of a text with their line numbers; empty ones and those that begin with # left out.
+def rows_of(path: Path, *, limit: int | None = None) -> list[tuple[int, list[str]]]:
+    """The rows of a text file with their line numbers; empty ones and those that begin with # left out.
 
     Columns are parted by what the first row holds first of tab, semicolon and comma, or else by spaces.
+
+    Raises:
+        InputError: it is no text file.
     """
-    lines = text.removeprefix("\ufeff").splitlines()
+    text = read_text(path, errors="surrogateescape").removeprefix("\ufeff")
+    if "\0" in text:
+        raise InputError(f"{path} is no text file")
+    lines = io.StringIO(text, newline="").readlines()  # not splitlines: names may hold what that splits at
     kept = [(n, line) for n, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")][:limit]
     part = next((c for c in "\t;," if kept and c in kept[0][1]), " ")
     rows = csv.reader([line for _, line in kept], delimiter=part, skipinitialspace=True)
-    return [(n, [cell.strip() for cell in row]) for (n, _), row in zip(kept, rows, strict=True)] or [(1, [])]
+    # A quoted name may go over several lines.
+    return [(kept[rows.line_num - 1][0], [cell.strip() for cell in row]) for row in rows] or [(1, [])]
 
 
 def read_manifest(path: Path) -> Dataset:
@@ -77,7 +84,7 @@ def read_manifest(path: Path) -> Dataset:
         InputError: a column or a value is wrong, a name appears twice, or files are missing: all are listed.
     """
     path = Path(path)
-    (_, columns), *rows = rows_of(read_text(path))
+    (_, columns), *rows = rows_of(path)
     images = [c for c in columns if c == "image" or c.startswith("image ")]
     unknown = [c for c in columns if c not in _KNOWN and c not in images]
     if "case" not in columns or not images or unknown or len(set(columns)) < len(columns):

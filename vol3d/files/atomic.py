@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vol3d.errors import InputError, ResourceError, UsageError
 
@@ -94,9 +94,9 @@ def partial_of(target: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file in one step."""
+    """Write a UTF-8 text file in one step; file names in it that are no UTF-8 keep their bytes."""
     with atomic_path(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -114,15 +114,15 @@ def append_line(path: Path, text: str) -> None:
         stream.write(text + "\n")
 
 
-def read_text(path: Path, *, encoding: str = "utf-8") -> str:
-    """The content of a text file.
+def read_text(path: Path, *, encoding: str = "utf-8", errors: Literal["strict", "surrogateescape"] = "strict") -> str:
+    """The content of a text file; with surrogateescape what is no UTF-8 stays, as file names may be.
 
     Raises:
         UsageError: it is missing or cannot be read.
         InputError: it is not text.
     """
     try:
-        return path.read_text(encoding=encoding)
+        return path.read_text(encoding=encoding, errors=errors)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not a text file in {encoding}") from error
     except OSError as error:
