@@ -1,16 +1,20 @@
 """Train a run on a data set."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vol3d.config.dump import dump
 from vol3d.config.load import load
-from vol3d.config.tree import Config
+from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case
 from vol3d.datasets.dataset import Dataset, counted
+from vol3d.datasets.dictionaries import dataset_of
 from vol3d.datasets.fingerprint import fingerprint
+from vol3d.datasets.given import PathLike
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
 from vol3d.datasets.splits import kfold
@@ -26,36 +30,41 @@ from vol3d.tasks.training_data import measure
 
 
 def train(
-    dataset: Path,
+    dataset: PathLike | Sequence[Mapping[str, Any]],
     *,
-    out: Path,
-    config_file: Path | None = None,
+    out: PathLike,
+    config_file: PathLike | None = None,
     overrides: Sequence[str] = (),
     fold: str = "0",
     resume: bool = False,
-    init: Path | None = None,
+    init: PathLike | None = None,
     device: str = "auto",
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> list[TrainResult]:
-    """Train one fold, each fold, or on all cases ("full"); the folders are out/fold_K.
+    """Train one fold, each fold, or on all cases (fold "full"), as vol3d-train does; the folders are out/fold_K.
+
+    dataset is a folder, a table or a list of cases (docs/formats.md), or dictionaries
+    ``[{"image": path or [path per channel], "label": path}, ...]``, which may also name organ_mask, name, group,
+    source and spacing. config_file is YAML; overrides are words like training.max_minutes=30. resume continues
+    what is in out; init is a run or a checkpoint whose weights to begin with. device is auto, cpu, cuda or cuda:N.
+    dry_run only tells the reporter the plan.
 
     Raises:
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
         StoppedError: a signal came; the state was saved and resume=True continues.
     """
-    reporter = reporter or Silent()
-    text = read_text(config_file) if config_file else None
+    reporter, out, init = reporter or Silent(), Path(out), Path(init) if init else None
+    text = read_text(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
-    wanted = config.data.channels
-    found = counted(detect(dataset, channels=None if wanted == "auto" else wanted))
+    found = counted(_found(dataset, config.data))
     reporter.note(found.note)
     for warning in found.warnings:
         reporter.warn(warning)
     cases = [c for c in found.cases if c.label is not None]
     if not cases:
-        raise InputError(f"{dataset}: no case has a label, so there is nothing to learn from")
+        raise InputError(f"{found.path}: no case has a label, so there is nothing to learn from")
     folds = _folds(fold, config, cases)
     started = {name for name in folds if (_folder(out, name) / "config.yaml").is_file()}
     if started and not (resume or dry_run):
@@ -75,6 +84,14 @@ def train(
         with lock(folder), stop_flag() as stop:
             results.append(FoldTraining(folder, configs[name], cases, chosen, reporter, stop).train(name, init))
     return results
+
+
+def _found(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) -> Dataset:
+    channels = None if data.channels == "auto" else data.channels
+    if isinstance(dataset, str | os.PathLike):
+        return detect(Path(dataset), channels=channels)
+    listed = dataset_of(dataset)
+    return listed if channels is None else listed.of_channels(channels)
 
 
 def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:

@@ -49,7 +49,9 @@ class Volume(ArraySource):
         return f"Volume({self.array.dtype} {self.array.shape}, spacing ({spacing}) mm)"
 
     @classmethod
-    def from_array(cls, array: NDArray[Any], *, spacing: Spacing | tuple[float, float, float] | None = None) -> "Volume":
+    def from_array(
+        cls, array: NDArray[Any], *, spacing: Spacing | tuple[float, float, float] | None = None
+    ) -> "Volume":
         """A (Z, Y, X) or (C, Z, Y, X) array at the origin; without a spacing (z, y, x in mm) it says nothing.
 
         Raises:
@@ -145,7 +147,7 @@ class Volume(ArraySource):
         """
         if affine is None and not hasattr(image, "affine"):
             raise ValueError(f"expected a MetaTensor, got a {type(image).__name__}: give affine=")
-        world = np.array(image.affine if affine is None else affine, dtype=np.float64)
+        world = np.asarray(image.affine if affine is None else affine, dtype=np.float64)
         if affine is None and image.meta.get("space") == "LPS":
             world = _LPS * world
         values = np.asarray(image.cpu() if hasattr(image, "cpu") else image)
@@ -155,8 +157,14 @@ class Volume(ArraySource):
         """A MONAI MetaTensor (C, X, Y, Z) with its affine in RAS+ mm, as LoadImage and EnsureChannelFirst give."""
         from monai.data import MetaTensor
 
-        voxels = np.ascontiguousarray(self.array.swapaxes(1, 3))
-        return MetaTensor(voxels, affine=self.affine[:, REVERSED].copy(), meta={"space": "RAS"})
+        voxels, affine = np.ascontiguousarray(self.array.swapaxes(1, 3)), self.affine[:, REVERSED]
+        meta = {
+            "space": "RAS",
+            "original_affine": affine.copy(),
+            "spatial_shape": np.array(voxels.shape[1:]),
+            "original_channel_dim": "no_channel" if self.channels == 1 else 0,  # else SaveImage takes it for 2D
+        }
+        return MetaTensor(voxels, affine=affine, meta=meta)
 
     def _as_stored(self) -> NDArray[Any]:
         return self.array.astype(_STORED_AS.get(self.dtype.name, self.dtype), copy=False)
