@@ -1,6 +1,7 @@
 """What follows from the data when the user says nothing: each rule by its reason."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vol3d.config.load import load
-from vol3d.config.tree import Config
+from vol3d.config.tree import Config, plan_of
 from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, case_facts, fingerprint
 from vol3d.datasets.plan import VOXELS, free_value, normalisations, patch_plan, regions, target_spacing
+from vol3d.errors import UsageError
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.tasks.assemble import fill
@@ -227,3 +229,29 @@ def test_a_patch_of_one_slice_makes_volumes_slices() -> None:
     )
     assert config.preprocess.spacing == ("stored", 1.0, 1.0)
     assert config.network.stages != "auto" and {k.z for k in config.network.stages.kernels} == {1}
+
+
+def two_channels(*overrides: str) -> Config:
+    found = of(facts(minimum=(-1000.0, 0.0), foreground=np.tile(np.arange(100, dtype=np.float32), (2, 1))))
+    config = load(Config, text=None, name="test", overrides=["network.base_features=4", *overrides])
+    cpu = torch.device("cpu")
+    return fill(config, found, label_names=None, channel_names=("ct", "pet"), anatomical=True, device=cpu)
+
+
+def test_normalisation_may_be_said_by_the_names_of_channels() -> None:
+    config = two_channels("preprocess.normalisation={pet: {scheme: percentile, soft_clip: 0.5}}")
+    assert isinstance(config.preprocess.normalisation, tuple)
+    ct, pet = config.preprocess.normalisation
+    assert (ct.scheme, pet.scheme, pet.soft_clip) == ("fixed", "percentile", 0.5)
+    with pytest.raises(UsageError, match=r"preprocess\.normalisation: 'mr' is no channel, expected ct or pet"):
+        two_channels("preprocess.normalisation={mr: {scheme: z_score}}")
+    with pytest.raises(UsageError, match="has 1 entries for images of 2"):
+        two_channels("preprocess.normalisation=[{scheme: z_score}]")
+
+
+def test_a_plan_has_normalisation_for_each_channel() -> None:
+    config = two_channels()
+    assert isinstance(config.preprocess.normalisation, tuple)
+    for wrong in (config.preprocess.normalisation[:1], {"pet": config.preprocess.normalisation[1]}):
+        with pytest.raises(ValueError, match="one entry for each of its channels ct, pet"):
+            plan_of(replace(config, preprocess=replace(config.preprocess, normalisation=wrong)))

@@ -93,6 +93,11 @@ class Plan:
             for one in fields(section):
                 if getattr(section, one.name) == "auto":
                     raise ValueError(f"{one.name}: a plan says what it is, expected a value, got 'auto'")
+        channels, given = self.data.channels, self.preprocess.normalisation
+        if not isinstance(given, tuple) or len(given) != len(channels):
+            raise ValueError(
+                f"normalisation: a plan has a list with one entry for each of its channels {', '.join(channels)}"
+            )
 
 
 def plan_of(config: Config) -> Plan:

@@ -26,12 +26,12 @@ class PreprocessSettings:
     orientation ras turns the axes so that z runs up, y to the front, x to the right; stored leaves them.
     spacing is the network's, in mm, or stored to leave every volume, or one axis, at its own: where
     volumes are single slices, or are looked at slice by slice, none is made between them. normalisation
-    has one entry per channel.
+    has one entry per channel, in their order, or by their names; the plan fills those left out.
     """
 
     orientation: Literal["ras", "stored"] = "ras"
     spacing: NetworkSpacing | Literal["auto", "stored"] = "auto"
-    normalisation: tuple[Normalisation, ...] | Literal["auto"] = "auto"
+    normalisation: tuple[Normalisation, ...] | dict[str, Normalisation] | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         if isinstance(self.spacing, tuple) and any(step != "stored" and step <= 0 for step in self.spacing):
@@ -63,9 +63,9 @@ def image_view(source: VolumeSource, settings: PreprocessSettings) -> VolumeSour
     """The image as the network sees it: (C, Z, Y, X) float32. Takes a pass or two over the volume.
 
     Raises:
-        ValueError: the settings still say auto, or the number of channels differs.
+        ValueError: the settings are not planned, or the number of channels differs.
     """
-    if settings.normalisation == "auto":
+    if not isinstance(settings.normalisation, tuple):
         raise ValueError("normalisation is not planned yet")
     turned = TurnedView(source, turn_of(source, settings))
     normalised = NormalisedView(turned, constants(turned, settings.normalisation))

@@ -16,6 +16,7 @@ from vol3d.inference.symmetry import Axis, mirrored
 from vol3d.network.build import NetworkSettings, build_network, network_multiple
 from vol3d.network.unet import UNetSettings, unet_settings_for
 from vol3d.postprocess.steps import ALL, steps_from
+from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.symmetries import mirror_swap, with_symmetries
 from vol3d.training.losses import deep_supervision_loss
@@ -72,8 +73,8 @@ def fill(
         data = replace(data, channels=tuple(channel_names))
     if preprocess.spacing == "auto":
         preprocess = replace(preprocess, spacing=target_spacing(found, _thin(config, found)))
-    if preprocess.normalisation == "auto":
-        preprocess = replace(preprocess, normalisation=normalisations(found))
+    if not isinstance(preprocess.normalisation, tuple):
+        preprocess = replace(preprocess, normalisation=_normalisation(preprocess.normalisation, found, data.channels))
     filled = replace(config, data=data, preprocess=preprocess)
     filled = _with_network(filled, found, "cuda" if device.type == "cuda" else "cpu")
     filled = with_symmetries(filled, anatomical=anatomical)
@@ -128,12 +129,23 @@ def _with_labels(data: DataSettings, found: Fingerprint, names: dict[str, tuple[
         raise UsageError(f"data: {error}") from error
 
 
+def _normalisation(
+    given: dict[str, Normalisation] | Literal["auto"], found: Fingerprint, channels: Sequence[str]
+) -> tuple[Normalisation, ...]:
+    """That of every channel: as its name is given, else planned."""
+    by_name = {} if given == "auto" else given
+    wrong = [name for name in by_name if name not in channels]
+    if wrong:
+        raise UsageError(f"preprocess.normalisation: {wrong[0]!r} is no channel, expected {' or '.join(channels)}")
+    return tuple(by_name.get(name, planned) for name, planned in zip(channels, normalisations(found), strict=True))
+
+
 def _check_data(config: Config, channels: int) -> None:
     for name, given in (
         ("data.channels", config.data.channels),
         ("preprocess.normalisation", config.preprocess.normalisation),
     ):
-        if given != "auto" and len(given) != channels:
+        if isinstance(given, tuple) and len(given) != channels:
             raise UsageError(f"{name} has {len(given)} entries for images of {channels} channel(s)")
 
 
