@@ -171,6 +171,25 @@ def test_axes_are_taken_by_name(tmp_path: Path, names: str, version: int) -> Non
     assert (source.says, source.warnings) == ("spacing", ())
 
 
+def test_a_channel_axis_may_have_any_name(tmp_path: Path) -> None:
+    named = [{"name": "stain", "type": "channel"}, *axes("zyx")]
+    voxels = voxels_of((3, *SHAPE))
+    assert np.array_equal(read_all(open_volume(foreign(tmp_path / "v", voxels, {"axes": named}))), voxels)
+
+
+def test_thin_slabs_decode_a_chunk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ome_zarr, "CHUNK", 8)
+    write(tmp_path / "v.ome.zarr", voxels_of(), np.eye(4))
+    decode, decoded = ome_zarr.ZarrSource._decoded, []
+    monkeypatch.setattr(
+        ome_zarr.ZarrSource, "_decoded", lambda self, box: (decoded.append(box.slices[0]), decode(self, box))[1]
+    )
+    source = open_volume(tmp_path / "v.ome.zarr")
+    for slab in slabs(SHAPE, 2):
+        source.read(slab)
+    assert decoded == [slice(0, 8), slice(8, 16), slice(16, 20)]
+
+
 def test_the_image_s_own_transform_follows_its_level_s(tmp_path: Path) -> None:
     whole = {"axes": axes("zyx", "millimeter"), **at([2.0, 3.0, 4.0], [1.0, 1.0, 1.0])}
     source = open_volume(
