@@ -1,6 +1,7 @@
 """Which files these are: cheaply by path, size and time, or surely by content."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def content_sha256(path: Path) -> str:
     """The SHA-256 of a file, or of the names and contents of a folder's files."""
     total = hashlib.sha256()
     for file in _files(path):
-        total.update(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0".encode())
+        total.update(os.fsencode(f"{file.relative_to(path).as_posix()}\0{file.stat().st_size}\0"))
         with open(file, "rb") as stream:
             while piece := stream.read(1 << 20):
                 total.update(piece)

@@ -1,5 +1,6 @@
 """From a data set's files to cubes: fingerprint, cached cases, batches, and validation on whole volumes."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def prepare(cases: Sequence[Case], config: Config, cache: Path, reporter: Report
 def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
     image, labels = _labelled(case)
     paths = [*case.images, *([case.label] if case.label else [])]
+    name = case.name[:50]  # for people; a file's name can be no longer than 255 bytes, and the key tells cases apart
     key = cache_key(paths, (config.preprocess, case.spacing, *_unknown(case, config)))
     if case.labelled_box is not None:
         if config.data.ignore_label is None:  # a plan gives one where a box is
@@ -88,15 +90,15 @@ def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
         labels = BoxedView(labels, case.labelled_box, config.data.ignore_label)
     view = label_view(labels, config.preprocess)
     spacing = spacing_of(view.affine)
-    stored_labels = cached(cache / f"{case.name}-{key}-labels.npy", lambda: view, np.uint8, spacing)
+    stored_labels = cached(cache / f"{name}-{key}-labels.npy", lambda: view, np.uint8, spacing)
     stored_image = cached(
         # Half precision holds normalised grey values to a thousandth, in half the space.
-        cache / f"{case.name}-{key}-image.npy",
+        cache / f"{name}-{key}-image.npy",
         lambda: image_view(image, config.preprocess),
         np.float16,
         spacing,
     )
-    rng = np.random.default_rng([config.training.random_seed, *case.name.encode()])
+    rng = np.random.default_rng([config.training.random_seed, *os.fsencode(case.name)])
     schema, values = config.data.schema(), read_all(stored_labels)[0]
     places = {name: places_of(mask, rng) for name, mask in zip(schema.names, schema.masks(values), strict=True)}
     known = None if schema.ignore is None else values != schema.ignore
