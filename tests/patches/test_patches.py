@@ -86,6 +86,7 @@ def test_cutting_beyond_the_volume_gives_zeros() -> None:
     part = cut(case().image, Box.at(Index3(-2, 29, 0), Shape3(4, 4, 4)))
     assert not part[0, :2].any() and not part[0, :, 2:].any()
     np.testing.assert_array_equal(part[0, 2:, :2], case().image.array[0, :2, 29:31, :4])
+    assert (cut(case().labels, Box.at(Index3(-2, 29, 0), Shape3(4, 4, 4)), 9)[0, :2] == 9).all()
 
 
 def augmented(settings: AugmentSettings, spacing: Spacing = ISOTROPIC, seed: int = 0):  # type: ignore[no-untyped-def]

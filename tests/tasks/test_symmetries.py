@@ -3,24 +3,30 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from vol3d.config.load import load
 from vol3d.config.tree import Config
 from vol3d.errors import UsageError
-from vol3d.shapes import Shape3
+from vol3d.patches.sampling import TrainingCase
+from vol3d.shapes import Shape3, Spacing
+from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.symmetries import mirror_swap, with_symmetries
+from vol3d.tasks.training_data import PreparedCase, batches_of
+from vol3d.volume.source import ArraySource
+
+ISOTROPIC = Spacing(1.0, 1.0, 1.0)
 
 KIDNEYS = "{left_kidney: [1], liver: [5], right_kidney: [2]}"
 LOBES = "{lung_left: [1], lung_right: [2], middle_lobe_right: [3]}"
 NAMELESS = "{anterior: [1], posterior: [2]}"
 
 
-def filled(*overrides: str, anatomical: bool = True) -> Config:
+def filled(*overrides: str, anatomical: bool = True, patch: Shape3 = Shape3(8, 8, 8)) -> Config:  # noqa: B008
     config = load(Config, text=None, name="test", overrides=overrides)
-    return with_symmetries(
-        replace(config, sampling=replace(config.sampling, patch=Shape3(8, 8, 8))), anatomical=anatomical
-    )
+    return with_symmetries(replace(config, sampling=replace(config.sampling, patch=patch)), anatomical=anatomical)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +72,44 @@ def test_the_swap_is_that_of_the_pairs() -> None:
 def test_pairs_that_are_none_are_refused_with_their_line() -> None:
     with pytest.raises(UsageError, match="'spleen' is no region"):
         filled(f"data.labels={KIDNEYS}", "data.mirror_pairs=[[spleen, liver]]")
+
+
+def test_batches_never_show_left_on_the_right() -> None:
+    labels = np.zeros((1, 8, 10, 12), dtype=np.uint8)
+    labels[..., 1:4], labels[..., 8:11] = 1, 2
+    source = ArraySource(labels, np.eye(4))
+    case = PreparedCase(TrainingCase("one", ArraySource(labels.astype(np.float32), np.eye(4)), source, {}), ISOTROPIC)
+    shown = {}
+    for pairs in ("auto", "[]"):
+        config = filled(
+            f"data.labels={KIDNEYS}", f"data.mirror_pairs={pairs}", "sampling.batch=4", "training.epochs=1",
+            "training.steps_per_epoch=4", "augmentation.rotation_chance=0", "augmentation.scale_chance=0",
+            patch=Shape3(8, 10, 12),
+        )  # fmt: skip
+        batches = list(batches_of([case], config, torch.device("cpu"), lambda: 0.0)(0))
+        shown[pairs] = {tuple(row[0, 0].tolist()) for batch in batches for row in batch.labels}
+    left_to_right = (0, 1, 1, 1, 0, 0, 0, 0, 2, 2, 2, 0)
+    assert shown["auto"] == {left_to_right}
+    assert shown["[]"] == {left_to_right, left_to_right[::-1]}
+
+
+def test_a_prediction_with_mirrors_exchanges_the_channels_back() -> None:
+    config = filled(f"data.labels={KIDNEYS}", patch=Shape3(4, 4, 6))
+    config = replace(config, inference=replace(config.inference, window=Shape3(4, 4, 6)))
+
+    class Sided(torch.nn.Module):
+        """Background, the brightness to the left, none, the brightness to the right."""
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            left, right = batch.roll(1, 4), batch.roll(-1, 4)
+            return torch.cat([batch * 0, left, batch * 0, right], dim=1)
+
+    image = ArraySource(np.random.default_rng(1).random((1, 4, 4, 6), dtype=np.float32), np.eye(4))
+    answers = [
+        torch.cat([slab for _, slab in inferencer_of(
+            Sided(), config, precision="float32", mirror_axes=axes, device=torch.device("cpu")
+        ).slabs(image)], dim=1)
+        for axes in ((), ("x",), ("z", "y", "x"))
+    ]  # fmt: skip
+    torch.testing.assert_close(answers[1], answers[0])
+    torch.testing.assert_close(answers[2], answers[0])

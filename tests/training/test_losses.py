@@ -199,6 +199,24 @@ def test_each_further_resolution_counts_half() -> None:
     assert sum(shares) == pytest.approx(-0.5)
 
 
+@terms
+@activations
+def test_no_resolution_learns_from_what_is_ignored(name: str, activation: Activation) -> None:
+    logits, target, valid = batch(activation)
+    valid = valid & (torch.arange(SHAPE[0]) % 3 == 1)[:, None, None]
+    levels = [logits, logits[:, :, ::2, ::2, ::2].clone()]
+    for level in levels:
+        level.requires_grad_()
+    loss = deep_supervision_loss(levels, target, valid, activation=activation, settings=only(name))
+    loss.backward()
+    # The voxels at the centres of three of five, four of seven and two of four.
+    coarse = valid[:, :, [0, 2, 4]][:, :, :, [0, 2, 4, 6]][..., [1, 3]]
+    for level, known in zip(levels, (valid, coarse), strict=True):
+        assert level.grad is not None
+        assert not level.grad[~known.expand_as(level.grad)].any()
+        assert level.grad[known.expand_as(level.grad)].any()
+
+
 def test_one_output_is_a_list_of_one() -> None:
     logits, target, valid = batch("softmax")
     one = deep_supervision_loss(logits, target, valid, activation="softmax", settings=LossSettings())

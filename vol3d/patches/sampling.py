@@ -73,7 +73,8 @@ class Batch:
 class CubeSampler:
     """Cuts batches of cubes out of cases. cube may be larger than the patch, to leave room for turning.
 
-    Every patch holds a voxel whose label is known.
+    Every patch holds a voxel whose label is known. Beyond a volume the image is zero and labels are beyond:
+    background, or what is not known, lest the few known voxels drown in it.
     """
 
     cases: Sequence[TrainingCase]
@@ -81,6 +82,7 @@ class CubeSampler:
     cube: Shape3
     batch: int
     random_seed: int
+    beyond: int = 0
 
     def __post_init__(self) -> None:
         if not self.cases:
@@ -109,7 +111,7 @@ class CubeSampler:
             place = Index3(*(int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True)))
         start = Index3(*(min(max(c, a), b) - n // 2 for c, a, b, n in zip(place, low, high, self.cube, strict=True)))
         box = Box.at(start, self.cube)
-        return cut(case.image, box).astype(np.float32), cut(case.labels, box)[0], case.name
+        return cut(case.image, box).astype(np.float32), cut(case.labels, box, self.beyond)[0], case.name
 
     def _foreground_voxel(self, case: TrainingCase, rng: np.random.Generator) -> Index3 | None:
         """A voxel of one of the case's regions; None where it has none."""
@@ -139,10 +141,10 @@ class CubeSampler:
         return Index3(*low), Index3(*high)
 
 
-def cut(source: VolumeSource, box: Box) -> NDArray[Any]:
-    """The box out of a source, (C, Z, Y, X); zeros where it leaves the volume."""
+def cut(source: VolumeSource, box: Box, beyond: int = 0) -> NDArray[Any]:
+    """The box out of a source, (C, Z, Y, X); one value where it leaves the volume."""
     inside = box.intersection(Box.whole(source.shape))
-    result = np.zeros((source.channels, *box.shape), dtype=source.dtype)
+    result = np.full((source.channels, *box.shape), beyond, dtype=source.dtype)
     if inside.shape.voxels:
         there = inside.shifted(Index3(*(-s for s in box.start)))
         result[(slice(None), *there.slices)] = source.read(inside)

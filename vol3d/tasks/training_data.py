@@ -124,7 +124,8 @@ def batches_of(
     known = [c.training for c in cases if c.training.known is None or len(c.training.known)]
     if not known:
         raise InputError(f"no voxel of the {len(cases)} cases to learn from has a label that is known")
-    sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, training.random_seed)
+    beyond = config.data.ignore_label or 0
+    sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, training.random_seed, beyond)
 
     def make(step: int) -> PatchBatch:
         # Batches are made ahead: what is done by then is the step's, unless time is what counts.
