@@ -1,0 +1,29 @@
+"""Files of any name a disk can hold, from training to scores."""
+
+import os
+from pathlib import Path
+
+import pytest
+from tiny import TINY_TRAINING, write_tiny_data
+
+from vol3d.commands.main import main
+
+NAMES = ("two words", "line\nbreak", "-dash", os.fsdecode(b"lat\xfc"), "n" * 248)
+
+
+def test_volumes_of_any_name_are_learned_from_predicted_and_scored(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data, out = write_tiny_data(tmp_path / "data"), tmp_path / "out"
+    for side in ("images", "labels"):
+        for number, name in enumerate(NAMES):
+            (data / side / f"case_{number}.nii.gz").rename(data / side / f"{name}.nii.gz")
+    quick = ["training.epochs=1", "training.steps_per_epoch=1", "network.base_features=2"]
+    assert main(["train", str(data), "--out", str(tmp_path / "run"), "--fold", "full", *TINY_TRAINING, *quick]) == 0
+    given = ["--model", str(tmp_path / "run"), "--out", str(out), "inference.mirror_axes=[]", "inference.overlap=0"]
+    assert main(["predict", str(data / "images"), *given]) == 0
+    assert {f"{name}.nii.gz" for name in NAMES} <= {path.name for path in out.iterdir()}
+    assert main(["predict", str(data / "images"), *given]) == 0
+    assert capfd.readouterr().err.count("is done already") == len(NAMES)
+    assert main(["evaluate", str(out), str(data / "labels"), "--out", str(tmp_path / "scores"), "--json"]) == 0
+    assert main(["train", str(tmp_path / "run" / "cases.csv"), "--dry-run", *TINY_TRAINING]) == 0
