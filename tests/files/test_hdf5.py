@@ -25,10 +25,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "scan 1.h5"
 
 
-def write(path: Path, voxels: NDArray[Any]) -> None:
-    with filling(
-        create_volume(path, shape=SHAPE, channels=len(voxels), dtype=voxels.dtype, affine=from_spacing(SPACING))
-    ) as sink:
+def write(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64] = from_spacing(SPACING)) -> None:  # noqa: B008
+    with filling(create_volume(path, shape=SHAPE, channels=len(voxels), dtype=voxels.dtype, affine=affine)) as sink:
         for slab in reversed(list(slabs(SHAPE, 7))):
             sink.write(slab, voxels[(slice(None), *slab.slices)])
 
@@ -38,12 +36,22 @@ def test_what_is_written_is_read(path: Path, channels: int, dtype: Any) -> None:
     voxels = np.stack([VOXELS + c for c in range(channels)]).astype(dtype)
     write(path, voxels)
     source = open_volume(path)
-    assert (source.shape, source.channels, source.dtype, source.says) == (SHAPE, channels, dtype, "spacing")
+    assert (source.shape, source.channels, source.dtype, source.says) == (SHAPE, channels, dtype, "place")
     assert spacing_of(source.affine) == SPACING
     assert np.array_equal(read_all(source), voxels)
     assert np.array_equal(source.read(BOX), voxels[(slice(None), *BOX.slices)])
     assert source.warnings == ()
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_exact_place_is_kept_until_the_spacing_is_changed(path: Path, oblique_affine: NDArray[np.float64]) -> None:
+    write(path, VOXELS[None], oblique_affine)
+    assert np.array_equal(open_volume(path).affine, oblique_affine)
+    assert spacing_of(open_volume(path, spacing=SPACING).affine) == SPACING
+    with h5py.File(path, "a") as file:
+        file["labels"].attrs["spacing"] = SPACING
+    changed = open_volume(path)
+    assert (spacing_of(changed.affine), changed.says) == (SPACING, "spacing")
 
 
 @pytest.mark.parametrize("chunks", [None, (7, 50, 16)])

@@ -24,6 +24,7 @@ from vol3d.volume.source import Access, Says
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 CHUNK = 64  # voxels along each axis at most
+_AFFINE = "vol3d_affine"  # 4x4, the exact one, believed as long as it fits the spacing
 _WRITTEN = "labels"  # the dataset's name
 _SPACING, _MICROMETRES = "spacing", "element_size_um"  # attributes, along z, y, x; the latter is ilastik's and Fiji's
 
@@ -45,13 +46,16 @@ class Hdf5Source:
             self._dataset: Any = _chosen(opened, file, name)
             _check_stored(path, self._dataset)
             given = spacing or _spacing_in(self._dataset.attrs)
-            shape = self._dataset.shape
+            shape, kept = self._dataset.shape, self._dataset.attrs.get(_AFFINE)
         self.path = path
         self.channels, *extent = (1, *shape) if len(shape) == 3 else shape
         self.shape = Shape3(*extent)
         self.dtype = np.dtype(self._dataset.dtype).newbyteorder("=")
         self.affine, self.warnings = place(path, given)
         self.says: Says = "spacing" if given else "nothing"
+        with decoding(str(path)):
+            if kept is not None and np.allclose(spacing_of(kept), spacing_of(self.affine)):
+                self.affine, self.says = np.array(kept, dtype=np.float64).reshape(4, 4), "place"
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X).
@@ -75,7 +79,7 @@ def open_hdf5(path: Path, *, spacing: Spacing | None = None) -> Hdf5Source:
 
 
 def create_hdf5(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, affine: Affine, **_: object) -> StagedSink:
-    """Begin a compressed dataset /labels. Of the affine it keeps the spacing."""
+    """Begin a compressed dataset /labels, with the affine and, for other programs, the spacing as attributes."""
     stored, spacing = np.dtype(np.uint8) if np.dtype(dtype) == np.bool_ else np.dtype(dtype), spacing_of(affine)
 
     def encode(voxels: RawVoxels, to: Path) -> None:
@@ -95,6 +99,7 @@ def create_hdf5(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, aff
             )
             dataset.attrs[_SPACING] = spacing
             dataset.attrs[_MICROMETRES] = [1000 * step for step in spacing]
+            dataset.attrs[_AFFINE] = affine
             for slab in slabs(shape, CHUNK):
                 part = voxels.read(slab)
                 dataset[(..., *slab.slices)] = part if channels > 1 else part[0]
