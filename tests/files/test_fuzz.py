@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
+from dicom_series import compressed, encoded, enhanced, save, slice_of
 
 from vol3d.errors import InputError
 from vol3d.files.volumes import create_volume, open_volume
@@ -17,11 +18,18 @@ HEADER_BYTES = {"v.nii": 360, "v.npy": 130, "v.nrrd": 260, "v.mha": 310}
 
 
 NAMES = ["v.nii", "v.npy", "v.nrrd", "v.mha", "v.tif", "lzw.tif", "imagej.tif", "v.h5", "v.npz", "v.png"]
+DICOM_KINDS = {
+    "slice.dcm": "plain",
+    "frames.dcm": "frames",
+    "jpeg.dcm": "jpeg",
+    "ls.dcm": "jpeg-ls",
+    "2000.dcm": "jpeg 2000",
+}
 ZARR = ["v.ome.zarr/zarr.json", "v.ome.zarr/0/zarr.json", "v.ome.zarr/0/c/0/0/0"]
 CHECKSUMMED = {"v.npz", "v.png", ZARR[2]}  # nearly every change is found
 
 
-@pytest.mark.parametrize("name", [*NAMES, *ZARR])
+@pytest.mark.parametrize("name", [*NAMES, *DICOM_KINDS, *ZARR])
 @pytest.mark.parametrize("count", [60, pytest.param(5000, marks=pytest.mark.slow)])
 def test_a_damaged_file_is_read_or_refused(tmp_path: Path, rng: np.random.Generator, name: str, count: int) -> None:
     path, volume, voxels = (
@@ -35,6 +43,10 @@ def test_a_damaged_file_is_read_or_refused(tmp_path: Path, rng: np.random.Genera
         np.save(path, voxels)
     elif name == "v.npz":
         np.savez_compressed(path, voxels)
+    elif name in DICOM_KINDS:
+        kind = DICOM_KINDS[name]
+        data = enhanced(voxels, [2, 0, 1, 3]) if kind == "frames" else slice_of(voxels[0], 0)
+        save(compressed(data, *encoded(voxels[0], kind, 16)) if kind not in ("frames", "plain") else data, path)
     elif not name.endswith(".tif"):
         shape = Shape3(1 if name == "v.png" else 4, 9, 7)
         with filling(create_volume(volume, shape=shape, dtype=voxels.dtype, affine=np.eye(4))) as sink:

@@ -145,8 +145,11 @@ def _leads_out(path: Path) -> bool:
 
 
 def _start_of(path: Path) -> bytes:
-    with path.open("rb") as stream:
-        return stream.read(132)
+    try:
+        with path.open("rb") as stream:
+            return stream.read(132)
+    except OSError:  # to be refused when it is opened
+        return b""
 
 
 def _headers_of(path: Path) -> list[DicomFile]:

@@ -9,8 +9,9 @@ from typing import Any, Literal
 from vol3d.datasets.layouts import detect, is_told
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text, write_json
+from vol3d.files.dicom import files_of_series, holds_dicom
 from vol3d.files.identity import content_sha256, stat_identity
-from vol3d.files.names import IN_ONE_FILE, ZARR, suffix_of
+from vol3d.files.names import DICOM, IN_ONE_FILE, ZARR, suffix_of
 from vol3d.files.volumes import FoundVolume, find_volumes
 from vol3d.files.zarr_array import is_zarr
 from vol3d.shapes import Spacing
@@ -18,7 +19,7 @@ from vol3d.tasks.plugins import loaded_plugins
 from vol3d.tasks.run import Run
 from vol3d.version import __version__
 
-Format = Literal["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "ome.zarr", "h5", "npy"]
+Format = Literal["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "ome.zarr", "h5", "npy", "dicom-seg"]
 Row = dict[str, Any]
 
 
@@ -103,7 +104,7 @@ def jobs_of(
 
 def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: Spacing | None) -> dict[str, Any]:
     made_from = {
-        "input": stat_identity(volume.paths),
+        "input": stat_identity([files_of_series(p) for p in volume.paths]),
         "organ_mask": stat_identity([organ_mask]) if organ_mask else None,
         "models": [m.sha256 for m in run.models],
         "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in run.models],
@@ -143,9 +144,14 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 
 def _ending(path: Path, format: Format) -> str:  # noqa: A002
-    """The output's suffix: as asked for, or the input's (.nii is not compressed, a folder stays one, .mhd is .mha)."""
+    """The output's suffix: as asked for, or the input's (.nii is not compressed, a folder stays one, .mhd is .mha).
+
+    Of DICOM it is .nii.gz.
+    """
     if format != "auto":
-        return f".{format}"
+        return DICOM[0] if format == "dicom-seg" else f".{format}"
+    if holds_dicom(path):
+        return ".nii.gz"
     if is_zarr(path):
         return ZARR[0]
     ending = "" if path.is_dir() else suffix_of(path)
