@@ -10,7 +10,7 @@ PIP := $(BIN)/pip install --disable-pip-version-check -q -c constraints.txt
 STAMP := $(VENV)/.installed
 SAYS := setup.cfg pyproject.toml constraints.txt vol3d/version.py
 
-.PHONY: venv demo lint test test-slow format clean
+.PHONY: venv demo docs lint test test-slow format clean
 
 venv: $(STAMP)
 
@@ -25,6 +25,10 @@ $(STAMP): $(BIN)/python $(SAYS)
 
 demo: venv
 	$(BIN)/python tools/demo.py
+
+# The pages of the Python interface, from its docstrings: build/docs/api/index.html.
+docs: venv
+	$(BIN)/python tools/api_pages.py build/docs/api
 
 lint: venv
 	$(BIN)/ruff check .

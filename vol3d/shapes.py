@@ -42,6 +42,17 @@ class Spacing(NamedTuple):
         return self.z * self.y * self.x
 
 
+def positive_spacing(values: Sequence[float]) -> Spacing:
+    """Three millimetres (z, y, x) as a Spacing.
+
+    Raises:
+        ValueError: they are not three, or not positive and finite.
+    """
+    if len(values) != 3 or not all(0 < step < float("inf") for step in values):
+        raise ValueError(f"expected a spacing of three positive millimetres (z, y, x), got {tuple(values)}")
+    return Spacing(*(float(step) for step in values))
+
+
 def shape3(values: Sequence[int]) -> Shape3:
     """The last three of values as a Shape3.
 

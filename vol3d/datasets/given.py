@@ -12,7 +12,7 @@ from vol3d.datasets.cases import label_on, open_image
 from vol3d.datasets.views import FiniteSource
 from vol3d.errors import UsageError
 from vol3d.files.volumes import open_volume
-from vol3d.shapes import Spacing
+from vol3d.shapes import Spacing, positive_spacing
 from vol3d.volume.source import VolumeSource
 from vol3d.volume.volume import Volume
 
@@ -69,9 +69,10 @@ def millimetres(spacing: Millimetres | None) -> Spacing | None:
     Raises:
         UsageError: it is not three positive numbers.
     """
-    if spacing is not None and (len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing)):
-        raise UsageError(f"expected a spacing of three positive millimetres (z, y, x), got {tuple(spacing)}")
-    return None if spacing is None else Spacing(*spacing)
+    try:
+        return None if spacing is None else positive_spacing(spacing)
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _paths(given: Given) -> list[Path]:

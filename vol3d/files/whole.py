@@ -5,14 +5,14 @@ from pathlib import Path
 
 from vol3d.files.volumes import create_volume, open_volume
 from vol3d.geometry.box import Box
-from vol3d.shapes import Spacing
+from vol3d.shapes import Spacing, positive_spacing
 from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import filling, read_all
 from vol3d.volume.volume import Volume
 
 
 def load_volume(path: str | os.PathLike[str], *, spacing: Spacing | tuple[float, float, float] | None = None) -> Volume:
-    """A file, or a folder of slices, in any format that vol3d reads: (C, Z, Y, X) in the file's own type.
+    """The file at path, or the folder of slices, as vol3d reads any format: (C, Z, Y, X) in the file's own type.
 
     spacing (z, y, x in mm) overrides what the file says. The file's header goes along, so that save_volume
     gives it back where the format is the same.
@@ -20,14 +20,15 @@ def load_volume(path: str | os.PathLike[str], *, spacing: Spacing | tuple[float,
     Raises:
         UsageError: it is missing or cannot be read.
         InputError: it is damaged, or of no known format.
+        ValueError: the spacing is not three positive numbers.
     """
-    source = open_volume(Path(path), spacing=None if spacing is None else Spacing(*spacing))
+    source = open_volume(Path(path), spacing=None if spacing is None else positive_spacing(spacing))
     voxels = read_all(source)
     return Volume(voxels, source.affine, header=source.header, says=source.says, warnings=source.warnings)
 
 
 def save_volume(volume: Volume, path: str | os.PathLike[str], *, labels: LabelSchema | None = None) -> None:
-    """Write a volume in the format that the path's suffix says, whole or not at all.
+    """Write a volume in the format that the path's suffix says, whole or not at all; none is a folder of slices.
 
     labels says what the values of a label volume mean (a Run's schema), for formats that keep names and colours.
 

@@ -65,7 +65,9 @@ def network_multiple(settings: NetworkSettings) -> Shape3:
 
 
 def register_network(name: str, builder: Builder, *, multiple: Multiple = lambda _: Shape3(1, 1, 1)) -> None:
-    """Make a network known by name; multiple tells what its patch's edges must be multiples of.
+    """Make a network known by name; multiple tells what its patch's edges (z, y, x) must be multiples of.
+
+    builder takes the settings, the image's channels and the logits' channels, and gives the module.
 
     Raises:
         ValueError: if the name is taken.

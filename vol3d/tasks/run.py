@@ -74,7 +74,7 @@ class Run:
     def predict_probability(self, image: Given, *, spacing: Millimetres | None = None) -> Volume:
         """Each region's probability before post-processing, (regions, Z, Y, X) float32 in [0, 1].
 
-        They stand in the order of schema.names. Arguments and errors are those of predict.
+        They stand in the order of schema.names. image and spacing (mm) are those of predict, and its errors.
         """
         source = self._opened(image, spacing)
         probability = np.zeros((len(self.schema.regions), *source.shape), np.float32)
@@ -93,16 +93,18 @@ class Run:
         advance: Callable[[int], None] | None = None,
         before_commit: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """Predict a source to a file and give its row of the report (times in s, memory in MB).
+        """Predict a source to the file target and give its row of the report (times in s, memory in MB).
 
-        before_commit is called when all is computed, just before the files take their places.
+        organ gates, on the source's grid; probability_target is a Zarr folder for the probabilities. advance
+        hears the number of windows done; before_commit is called when all is computed, just before the files
+        take their places.
         """
         return self._prediction(source, organ, advance).write(
             target, probability_target, before_commit or (lambda: None)
         )
 
     def check(self, source: VolumeSource, name: str) -> None:
-        """Refuse what the models cannot take.
+        """Refuse a source that the models cannot take; name is what the error calls it.
 
         Raises:
             InputError: the channels are not as many as the models', or the spacing cannot be meant.
@@ -125,7 +127,7 @@ class Run:
             )
 
     def steps(self, organ_given: bool) -> tuple[Step, ...]:
-        """The plan's steps; an organ mask that no step looks at gates as early as nothing can undo it.
+        """The plan's steps; with organ_given, a mask that no step looks at gates as early as nothing can undo it.
 
         That is after the last step that looks at the probability or the image: such a step can bring
         back what lies outside.
@@ -143,7 +145,7 @@ class Run:
         return steps
 
     def windows(self, source: VolumeSource) -> int:
-        """How many windows all models will look at."""
+        """How many windows of a source all models will look at."""
         return sum(
             model.inferencer(precision=self.precision, device=self.device)
             .grid(network_shape(source, model.plan.preprocess))
@@ -183,7 +185,7 @@ def load_run(
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
 ) -> Run:
-    """The models of a fold's folder, of a folder of folds, or of several of either, as one Run.
+    """The models of a fold's folder, of a folder of folds, or of more of either, as one Run.
 
     weights last are the averaged weights at the end of the training (or of what there is of it), best
     those of its best validation. overrides change the plan's inference and postprocess sections. precision

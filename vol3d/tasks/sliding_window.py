@@ -41,8 +41,9 @@ def sliding_window(
     image is a path, the paths of the channels, a Volume, or an array (Z, Y, X) or (C, Z, Y, X); it is handed on
     with its own values. network is an nn.Module, seen in evaluation mode and left as it was, or any function: it
     maps a batch (B, C, *window) float32 to (B, K, *window). overlap is the fraction that neighbouring windows
-    share. What is blended, and averaged over mirror_axes, are logits (activation none) or probabilities. device
-    is the module's own, the CPU for a function.
+    share, batch how many windows the network sees at once. What is blended, and averaged over mirror_axes, are
+    logits (activation none) or probabilities. precision is the network's, float32 or bfloat16. device is the
+    module's own, the CPU for a function.
 
     The answer (K, Z, Y, X), float32, lies on the image's grid.
 

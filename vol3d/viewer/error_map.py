@@ -57,11 +57,11 @@ class ErrorCounts:
 def error_map(
     prediction: NDArray[np.bool_] | Volume, reference: NDArray[np.bool_] | Volume, *, tolerance_voxels: float = 0
 ) -> NDArray[np.uint8]:
-    """BACKGROUND 0, HIT 1, FALSE_POSITIVE 2 or MISS 3 for each voxel of two (Z, Y, X) masks.
+    """BACKGROUND 0, HIT 1, FALSE_POSITIVE 2 or MISS 3 for each voxel, (Z, Y, X) uint8.
 
-    Of a Volume of labels, all but 0 is the mask; two Volumes must lie on one grid. With a tolerance, a
-    wrong voxel whose centre lies within so many voxels (Euclidean, whatever the spacing) of the other mask
-    counts as a hit: the boundary's jitter disappears from the drawing.
+    prediction and reference are bool masks (Z, Y, X), or Volumes of labels on one grid, of which all but 0
+    is the mask. A wrong voxel whose centre lies within tolerance_voxels (Euclidean, whatever the spacing) of
+    the other mask counts as a hit: the boundary's jitter disappears from the drawing.
 
     Raises:
         ValueError: the masks are not bool or not on one grid, a Volume has several channels, or the

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.geometry.affine import from_spacing, is_orthogonal, spacing_of
-from vol3d.shapes import Spacing
+from vol3d.shapes import Spacing, positive_spacing
 from vol3d.volume.source import ArraySource
 
 REVERSED = [2, 1, 0, 3]  # columns x, y, z, origin to z, y, x, origin and back
@@ -57,9 +57,7 @@ class Volume(ArraySource):
         Raises:
             ValueError: no such array, or the spacing is not positive.
         """
-        if spacing is not None and (len(spacing) != 3 or not all(0 < step < float("inf") for step in spacing)):
-            raise ValueError(f"expected a spacing of three positive millimetres (z, y, x), got {tuple(spacing)}")
-        affine = from_spacing(Spacing(*(spacing or (1.0, 1.0, 1.0))))
+        affine = from_spacing(positive_spacing(spacing or (1.0, 1.0, 1.0)))
         return cls(np.asarray(array), affine, says="spacing" if spacing else "nothing")
 
     @property
@@ -137,7 +135,7 @@ class Volume(ArraySource):
 
     @classmethod
     def from_monai(cls, image: Any, *, affine: NDArray[np.float64] | None = None) -> "Volume":
-        """A MONAI MetaTensor, channel first: (C, X, Y, Z), or (X, Y, Z) for one channel.
+        """A MONAI MetaTensor, channel first: image is (C, X, Y, Z), or (X, Y, Z) for one channel.
 
         affine (4, 4), from index (x, y, z, 1) to RAS+ mm, stands in for one that the tensor does not carry,
         such as that of an image_meta_dict.
