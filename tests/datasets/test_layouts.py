@@ -1,6 +1,6 @@
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -275,6 +275,20 @@ def test_no_layout_or_two_are_refused(tmp_path: Path) -> None:
     (tmp_path / "image.nii").touch()
     with pytest.raises(UsageError, match=r"image\.nii is no data set: expected a folder, or a table"):
         detect(tmp_path / "image.nii")
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    brats(tmp_path)
+    listed = Path.iterdir
+
+    def iterdir(folder: Path) -> Iterator[Path]:
+        if folder.name == "LGG":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(UsageError, match=r"cannot read .*LGG: Permission denied"):
+        detect(tmp_path)
 
 
 def test_two_labels_of_a_case_are_shown(tmp_path: Path) -> None:

@@ -39,6 +39,13 @@ def detect(dataset: Path, *, channels: Sequence[str] | None = None) -> Dataset:
     dataset = Path(dataset)
     if not dataset.exists():
         raise UsageError(f"{dataset} does not exist; expected a data set's folder or its {MANIFEST}")
+    try:
+        return _detected(dataset, channels)
+    except OSError as error:
+        raise UsageError(f"cannot read {error.filename or dataset}: {error.strerror or error}") from error
+
+
+def _detected(dataset: Path, channels: Sequence[str] | None) -> Dataset:
     found = _told(dataset) if is_told(dataset) else _recognised(dataset, channels)
     if found.label_names is None:
         found = replace(found, label_names=described(dataset if dataset.is_dir() else dataset.parent).labels)

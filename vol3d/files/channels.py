@@ -109,8 +109,8 @@ def _of_several(places: Mapping[Path, Place | None]) -> list[str]:
 
 def _beside(stem: str, cases: set[str]) -> str:
     """What follows a case's name in a file's that is none of its channels; "" where no case begins it."""
-    ends = (stem[len(c) + 1 :] for c in cases if stem.startswith(c) and stem[len(c) : len(c) + 1] in tuple(SEPARATORS))
-    return min(ends, key=len, default="")
+    cuts = (cut for cut in range(len(stem) - 1, 0, -1) if stem[cut] in SEPARATORS and stem[:cut] in cases)
+    return next((stem[cut + 1 :] for cut in cuts), "")
 
 
 def _expected(channels: Sequence[str]) -> str:
