@@ -186,6 +186,13 @@ def test_missing_channels_and_slices_are_listed(tmp_path: Path) -> None:
         detect(tmp_path / "s")
 
 
+def test_names_that_begin_other_names_are_no_channels(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{side}/{name}.nii" for side in ("images", "labels") for name in ("a", "a_2", "a_2_t1", "b")))
+    found = detect(tmp_path)
+    assert [case.name for case in found.cases] == ["a", "a_2", "a_2_t1", "b"]
+    assert found.channel_names == ("image",)
+
+
 def test_channels_that_differ_between_cases_are_all_told(tmp_path: Path) -> None:
     for name, channels in {
         "a": ("t1", "t2"),

@@ -106,6 +106,9 @@ def test_structures_keep_the_order_of_a_table(tmp_path: Path) -> None:
     found = read_manifest(tmp_path / MANIFEST)
     assert found.label_names == {"liver": (1,), "lesion": (2,), "gall bladder": (3,)}
     assert {case.structures for case in found.cases} == {("liver", "lesion", "gall bladder")}
+    (tmp_path / "again").mkdir()
+    write_manifest(tmp_path / "again" / MANIFEST, found.cases, channel_names=found.channel_names)
+    assert read_manifest(tmp_path / "again" / MANIFEST).cases == found.cases
     (tmp_path / MANIFEST).write_text(text.replace("lesion;", ""))
     with pytest.raises(InputError, match="masks that structures does not name: lesion"):
         read_manifest(tmp_path / MANIFEST)
