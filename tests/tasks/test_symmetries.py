@@ -1,11 +1,14 @@
 """Mirrors and turns as the data allow them: sides change places, or the mirror is not used."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
+from tiny import ORIENTATIONS, TINY_TRAINING, turned_nifti
 
 from vol3d.config.load import load
 from vol3d.config.tree import Config
@@ -14,6 +17,7 @@ from vol3d.patches.sampling import TrainingCase
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.symmetries import mirror_swap, with_symmetries
+from vol3d.tasks.train import train
 from vol3d.tasks.training_data import PreparedCase, batches_of
 from vol3d.volume.source import ArraySource
 
@@ -113,3 +117,28 @@ def test_a_prediction_with_mirrors_exchanges_the_channels_back() -> None:
     ]  # fmt: skip
     torch.testing.assert_close(answers[1], answers[0])
     torch.testing.assert_close(answers[2], answers[0])
+
+
+@pytest.mark.slow
+def test_only_with_the_exchange_are_sides_learned_through_mirrors(tmp_path: Path) -> None:
+    """Two equal balls, one on either side of a bright-rimmed body that is its own mirror image."""
+    z, y, x = np.indices((10, 18, 20))
+    labels = np.zeros(z.shape, dtype=np.uint8)
+    for value, middle in ((1, 4.5), (2, 14.5)):
+        labels[(z - 5) ** 2 + (y - 9) ** 2 + (x - middle) ** 2 <= 14] = value
+    for number in range(4):
+        noise = 5 * np.random.default_rng(number).standard_normal(z.shape)
+        grey = 150.0 * (labels > 0) + 25.0 * np.abs(x - 9.5) + noise
+        for name, voxels in (("images", grey.astype(np.int16)), ("labels", labels)):
+            (tmp_path / "data" / name).mkdir(parents=True, exist_ok=True)
+            image = turned_nifti(voxels, ORIENTATIONS[number])
+            nibabel.save(image, tmp_path / "data" / name / f"case_{number}.nii.gz")
+    config = [*TINY_TRAINING, "data.labels={left_ball: [1], right_ball: [2]}", "data.folds=2",
+              "sampling.patch={z: 8, y: 16, x: 24}", "training.epochs=20", "training.validate_every=10"]  # fmt: skip
+    dice = {}
+    for pairs in ("auto", "[]"):
+        (run,) = train(
+            tmp_path / "data", out=tmp_path / f"run {pairs}", overrides=[*config, f"data.mirror_pairs={pairs}"]
+        )
+        dice[pairs] = run.best["dice"]
+    assert dice["auto"] > 0.95 and dice["[]"] < 0.7
