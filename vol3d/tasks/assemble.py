@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.config.tree import Config, DataSettings, Plan
+from vol3d.datasets.description import IGNORE
 from vol3d.datasets.fingerprint import Fingerprint
 from vol3d.datasets.plan import FEATURES, free_value, normalisations, patch_plan, regions, target_spacing
 from vol3d.errors import CheckpointError, UsageError
@@ -23,8 +24,6 @@ from vol3d.training.losses import deep_supervision_loss
 from vol3d.training.schedule import Precision
 
 STAGED = ("unet", "residual_unet", "dynunet")
-IGNORE = "ignore"
-"""The name that nnU-Net gives to the label of what is not known."""
 
 
 def choose_device(name: str) -> torch.device:
