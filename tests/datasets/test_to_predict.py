@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from vol3d.datasets.to_predict import volumes_to_predict
-from vol3d.errors import InputError
+from vol3d.errors import InputError, UsageError
 
 CHANNELS = ("t1", "flair")
 
@@ -73,6 +73,16 @@ def test_what_is_missing_is_told_with_its_case(tmp_path: Path) -> None:
         InputError, match="expected the channels t1, flair; its cases have t1, pd; missing in each: flair"
     ):
         found(path)
+
+
+def test_images_are_predicted_where_a_data_set_has_them(tmp_path: Path) -> None:
+    touch(tmp_path, "images/a_t1.nii", "images/a_flair.nii", "labels/a.nii", "organ_masks/a.nii")
+    assert found(tmp_path) == {"a": ["a_t1.nii", "a_flair.nii"]}
+    (tmp_path / "images").rename(tmp_path / "imagesTr")
+    assert found(tmp_path) == {"a": ["a_t1.nii", "a_flair.nii"]}
+    touch(tmp_path, "imagesTs/b_t1.nii")
+    with pytest.raises(UsageError, match=r"two ways: give .*imagesTr or .*imagesTs$"):
+        found(tmp_path)
 
 
 def test_a_folder_of_volumes_is_what_it_was(tmp_path: Path) -> None:

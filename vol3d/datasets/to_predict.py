@@ -6,11 +6,15 @@ from pathlib import Path
 from vol3d.datasets.bids import first_of_bids
 from vol3d.datasets.case_folders import first_case, read_case_folders
 from vol3d.datasets.layouts import detect, is_told
+from vol3d.errors import UsageError
 from vol3d.files.volumes import FoundVolume, find_volumes, volume_files
+
+IMAGES = ("images", "imagesTr", "imagesTs")
+"""Where a data set has its images, beside their labels."""
 
 
 def volumes_to_predict(path: Path, channels: Sequence[str]) -> list[FoundVolume]:
-    """The volumes of a table or list of cases, of BIDS, of folders CASE/ each, or of a plain folder.
+    """The volumes of a table or list of cases, of BIDS, of folders CASE/ each, of images/, or of a plain folder.
 
     The first three say by name which file is what channel: those of the model are taken. A folder of
     volumes has no others than them. Labels are passed over.
@@ -19,8 +23,13 @@ def volumes_to_predict(path: Path, channels: Sequence[str]) -> list[FoundVolume]
         UsageError, InputError: as detect's and find_volumes's.
     """
     path = Path(path)
+    images = [path / name for name in IMAGES if (path / name).is_dir()]
     if is_told(path) or (path.is_dir() and first_of_bids(path)):
         found = detect(path, channels=channels)
+    elif len(images) > 1:
+        raise UsageError(f"{path} can be read in two ways: give {' or '.join(map(str, images))}")
+    elif images:
+        return find_volumes(images[0], channels=channels)
     elif path.is_dir() and not volume_files(path) and first_case(path, labelled=False):
         found = read_case_folders(path, "", channels).of_channels(channels)
     else:

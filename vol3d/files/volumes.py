@@ -221,9 +221,16 @@ def volume_paths(folder: Path) -> list[Path]:
 
 
 def volume_files(folder: Path) -> list[Path]:
-    """The files of a folder whose endings are a format's, in natural order; [] where it is no folder."""
+    """The files of a folder whose endings are a format's, in natural order; [] where it is no folder.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
     endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
-    files = (p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else ()
+    try:
+        files = [p for p in folder.iterdir() if not p.name.startswith(".")] if folder.is_dir() else []
+    except OSError as error:
+        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
     return sorted((p for p in files if suffix_of(p) in endings and p.is_file()), key=natural_key)
 
 
