@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
+import nibabel
 import pytest
-from tiny import TINY_TRAINING, write_tiny_data
+from tiny import TINY_TRAINING, tiny_case, turned_nifti, write_tiny_data
 
 from vol3d.commands.main import main
 
@@ -27,3 +28,19 @@ def test_volumes_of_any_name_are_learned_from_predicted_and_scored(
     assert capfd.readouterr().err.count("is done already") == len(NAMES)
     assert main(["evaluate", str(out), str(data / "labels"), "--out", str(tmp_path / "scores"), "--json"]) == 0
     assert main(["train", str(tmp_path / "run" / "cases.csv"), "--dry-run", *TINY_TRAINING]) == 0
+
+
+def test_the_longest_name_has_room_for_a_record_and_a_probability(tmp_path: Path) -> None:
+    run, path, out = Path(__file__).parents[1] / "data" / "tiny_run", tmp_path / f"{'n' * 251}.nii", tmp_path / "out"
+    nibabel.save(turned_nifti(tiny_case(0)[0], "LPS"), path)
+    given = ["--model", str(run), "--out", str(out), "inference.mirror_axes=[]", "--save-probability"]
+    assert main(["predict", str(path), *given]) == 0
+    assert (out / path.name).is_file()
+    (record,), (probability,) = ((out / name).iterdir() for name in ("records", "probabilities"))
+    assert (record.suffix, probability.suffix) == (".json", ".zarr")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "v.nii")
+    assert main(["info", str(tmp_path / "v.nii")]) == 2
+    assert "neither a file nor a folder" in capsys.readouterr().err

@@ -5,7 +5,6 @@ content; the next writer of the same target sweeps the partial away.
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -15,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vol3d.errors import InputError, ResourceError, UsageError
+from vol3d.files.names import fitting_name
 
-MAX_NAME_BYTES = 255
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
@@ -87,10 +86,7 @@ def writing(target: Path) -> Iterator[None]:
 
 def partial_of(target: Path) -> Path:
     """The staging path beside target; long names are shortened, for ``.partial`` must fit too."""
-    name = target.name
-    if len(os.fsencode(name)) + len(".partial") > MAX_NAME_BYTES:
-        name = hashlib.sha256(os.fsencode(name)).hexdigest()
-    return target.with_name(name + ".partial")
+    return target.with_name(fitting_name(target.name, ".partial"))
 
 
 def write_text(path: Path, text: str) -> None:

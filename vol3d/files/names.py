@@ -1,8 +1,11 @@
 """What a file's name says: its format, its stem, its place in natural order."""
 
+import hashlib
+import os
 import re
 from pathlib import Path
 
+MAX_NAME_BYTES = 255
 NIFTI, TIFF, NPY = (".nii", ".nii.gz"), (".tif", ".tiff"), (".npy",)
 DICOM = (".dcm",)  # or none: DICOM is told by content
 NPZ, HDF5, PNG, ZARR = (".npz",), (".h5", ".hdf5"), (".png",), (".ome.zarr", ".zarr")
@@ -34,6 +37,13 @@ def file_and_inside(path: Path) -> tuple[Path, str]:
         if file.name.lower().endswith((*HDF5, *NPZ)) and file.is_file():
             return file, path.relative_to(file).as_posix()
     return path, ""
+
+
+def fitting_name(name: str, ending: str) -> str:
+    """The name with an ending; where no disk would take so long a one, its SHA-256 with it."""
+    if len(os.fsencode(name + ending)) > MAX_NAME_BYTES:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return name + ending
 
 
 def natural_key(path: Path) -> tuple[tuple[int, int, str], ...]:

@@ -1,5 +1,6 @@
 """Any volume by its content, then its suffix; and what is a volume in a folder."""
 
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,8 @@ def format_of(path: Path) -> Format:
     start, file = b"", file_and_inside(path)[0]
     try:
         if not file.is_dir():
+            if not stat.S_ISREG(file.stat().st_mode):  # nobody may ever write into a pipe
+                raise UsageError(f"{path} is neither a file nor a folder")
             with file.open("rb") as stream:
                 start = stream.read(_START_BYTES)
             if not start:

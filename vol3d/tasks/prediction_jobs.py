@@ -11,7 +11,7 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text, write_json
 from vol3d.files.dicom import files_of_series, holds_dicom
 from vol3d.files.identity import content_sha256, stat_identity
-from vol3d.files.names import DICOM, IN_ONE_FILE, ZARR, suffix_of
+from vol3d.files.names import DICOM, IN_ONE_FILE, ZARR, fitting_name, suffix_of
 from vol3d.files.volumes import FoundVolume, find_volumes
 from vol3d.files.zarr_array import is_zarr
 from vol3d.shapes import Spacing
@@ -35,11 +35,11 @@ class Job:
     @property
     def probability(self) -> Path:
         """Where its probability comes to lie, if it is kept."""
-        return self.target.parent / "probabilities" / f"{self.volume.name}.zarr"
+        return self.target.parent / "probabilities" / fitting_name(self.volume.name, ".zarr")
 
     @property
     def _record(self) -> Path:
-        return self.target.parent / "records" / f"{self.volume.name}.json"
+        return self.target.parent / "records" / fitting_name(self.volume.name, ".json")
 
     def begin(self) -> None:
         """Note that whatever a kill leaves at the target from here on is ours to make again."""
