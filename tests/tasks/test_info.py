@@ -198,3 +198,18 @@ def test_only_a_compressed_stream_is_sequential(
         sink.write(module.Box.whole(SHAPE), labels[None])
     (found,) = info([path]).volumes
     assert found.access == access
+
+
+def test_real_odd_files_are_told(real_data: Path) -> None:
+    odd, scans = real_data / "odd_headers", real_data / "dicom"
+    result = info([odd, scans / "ct_jpeg2000", scans / "mr_oblique_float_slope"])
+    told = {volume.path.name: volume.record() for volume in result.volumes}
+    assert (told["CT_pitch.nii.gz"]["orientation"], told["CT_pitch.nii.gz"]["oblique_degrees"]) == (
+        "RAS",
+        pytest.approx(16.5, abs=0.05),
+    )
+    assert told["rgb_test_file.nii.gz"]["channels"] == 3
+    assert (told["ct_jpeg2000"]["format"], told["ct_jpeg2000"]["shape"]) == ("DICOM", [20, 512, 512])
+    assert told["ct_jpeg2000"]["low"] == -1024
+    assert told["mr_oblique_float_slope"]["dtype"] == "float32"
+    assert "chunks are missing" in result.failed[str(odd / "mni152_missing_chunks.ome.zarr")]
