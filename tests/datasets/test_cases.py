@@ -156,3 +156,10 @@ def test_every_channel_on_another_grid_is_named(tmp_path: Path, image: Path) -> 
     with pytest.raises(InputError, match=r"b\.nii lies on another .*; .*c\.nii lies on another") as error:
         open_image([image, *others, same])
     assert "d.nii" not in str(error.value)
+
+
+def test_a_labelled_box_lies_in_its_volume(image: Path) -> None:
+    inside, beyond = (Box(Index3(19, 0, 0), Index3(20, 31, x)) for x in (17, 18))
+    case_sources(Case("a", (image,), label=image, labelled_box=inside))
+    with pytest.raises(InputError, match=r"to \(20, 31, 18\) reaches beyond its volume of \(20, 31, 17\)"):
+        case_sources(Case("a", (image,), label=image, labelled_box=beyond))

@@ -49,12 +49,18 @@ def case_sources(case: Case) -> tuple[VolumeSource, VolumeSource | None]:
     """The image with all channels, finite, and the label as uint8 on its grid; None without a label.
 
     Raises:
-        InputError: a file is damaged, a channel or the label lies on another grid.
+        InputError: a file is damaged, a channel or the label lies on another grid, or the labelled box beyond it.
         UsageError: a file is missing.
     """
     image = open_image(case.images, spacing=case.spacing)
     if case.label is None:
         return image, None
+    box, whole = case.labelled_box, Box.whole(image.shape)
+    if box is not None and not whole.contains(box):
+        raise InputError(
+            f"{case.label}: its labelled box from (z, y, x) {tuple(box.start)} to {tuple(box.stop)} reaches beyond "
+            f"its volume of {tuple(image.shape)} voxels"
+        )
     label = open_truth(case.label, structures=case.structures, spacing=case.spacing)
     return image, label_on(label, name=str(case.label), image=image)
 
