@@ -135,6 +135,10 @@ def test_a_damaged_stream_is_refused_when_it_is_read(tmp_path: Path, rng: np.ran
     save(compressed(slice_of(plane, 0), syntax, stream[:30] + b"\xff" * (len(stream) - 30)), tmp_path / "a")
     with pytest.raises(InputError, match="a is damaged"):
         read_all(open_dicom(tmp_path))
+    for kind in ("jpeg", "jpeg-ls", "jpeg 2000", "high-throughput jpeg 2000"):
+        save(compressed(slice_of(plane, 0), *encoded(np.pad(plane, 3), kind, 12)), tmp_path / "a")
+        with pytest.raises(InputError, match=r"expected 39 x 25 pixels, encoded are \(45, 31\)"):
+            read_all(open_dicom(tmp_path))
     save(compressed(slice_of(plane, 0), "1.2.840.10008.1.2.4.100", stream), tmp_path / "a")
     with pytest.raises(InputError, match="compressed as MPEG2"):
         read_all(open_dicom(tmp_path))

@@ -4,6 +4,7 @@ Compressed ones are decoded by imagecodecs. GDCM, which pydicom would take, ends
 some damaged files.
 """
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ _DECODERS = {  # by the end of the transfer syntax
 }
 _COMPRESSED = "1.2.840.10008.1.2.4."
 _RLE = "1.2.840.10008.1.2.5"
+_START_OF_FRAME = {0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFF7}  # JPEG's, lossless JPEG's, JPEG-LS's
 
 
 def stored_range(frame: Frame) -> tuple[int, int]:
@@ -66,6 +68,8 @@ def _decompressed(frame: Frame) -> NDArray[Any]:
     with frame.file.open("rb") as stream:
         stream.seek(frame.pixels_at)
         data = get_frame(stream, frame.number, number_of_frames=frame.frames)
+    if (size := _size_in(data)) not in (None, (frame.rows, frame.columns)):  # it could be huge, and slow to refuse
+        raise InputError(f"{frame.file} is damaged: expected {frame.rows} x {frame.columns} pixels, encoded are {size}")
     ybr = frame.photometric.startswith("YBR_FULL")
     options = {}
     if _DECODERS[kind] == _JPEG and frame.samples > 1:  # else it would be guessed from the stream
@@ -74,3 +78,18 @@ def _decompressed(frame: Frame) -> NDArray[Any]:
     if ybr and _DECODERS[kind] != _JPEG:
         values = convert_color_space(values, "YBR_FULL", "RGB")
     return values.astype(f"{'i' if frame.signed else 'u'}{frame.bits_allocated // 8}", copy=False)
+
+
+def _size_in(data: bytes) -> tuple[int, int] | None:
+    """Rows and columns that a compressed stream says of itself; None where it has another beginning."""
+    if data[:4] == b"\xff\x4f\xff\x51":  # JPEG 2000: the corners of the image on its grid
+        right, bottom, left, top = struct.unpack_from(">4I", data, 8)
+        return bottom - top, right - left
+    position = 2
+    while data[:2] == b"\xff\xd8" and position < len(data):
+        marker, length = struct.unpack_from(">HH", data, position)
+        if marker in _START_OF_FRAME:
+            rows, columns = struct.unpack_from(">HH", data, position + 5)
+            return rows, columns
+        position += 2 + length
+    return None
