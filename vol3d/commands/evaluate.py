@@ -29,6 +29,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="voxel size in mm, overrides what the files say of their place",
     )
+    parser.add_argument(
+        "--slices", choices=["volume", "cases"], default="volume", help="what the slices of a folder are (TIFF, PNG)"
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, help="write metrics.json, metrics.csv and summary.txt there")
 
 
@@ -49,6 +52,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         ignore=arguments.ignore,
         tolerance_mm=arguments.tolerance_mm,
         spacing=spacing,
+        slices=arguments.slices,
         out=arguments.out,
         reporter=Console(),
     )

@@ -26,7 +26,7 @@ class DataSettings:
     channels; ignore_label marks voxels that are not known and count nowhere. folds is the number of
     parts of the cross-validation. colours are red, green, blue from 0 to 255 for regions that want
     another than their place gives them. mirror_pairs are left and right regions that change places in a
-    mirror along x.
+    mirror along x. slices says what a data set's single TIFF or PNG slices are: one volume, or a case each.
     """
 
     labels: dict[str, tuple[int, ...]] | Literal["auto"] = "auto"
@@ -35,6 +35,7 @@ class DataSettings:
     folds: int = 5
     colours: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     mirror_pairs: Pairs | Literal["auto"] = "auto"
+    slices: Literal["volume", "cases"] = "volume"
 
     def __post_init__(self) -> None:
         if self.folds < 2:

@@ -16,7 +16,7 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.channels import SEPARATORS
 from vol3d.files.names import natural_key, stem_of, suffix_of
 from vol3d.files.tiff_pages import slices_of
-from vol3d.files.volumes import volume_paths
+from vol3d.files.volumes import Slices, volume_paths
 
 ORGAN_MASKS = ("organ_masks", "kidney_mask")
 TABLES = (".csv", ".tsv", ".txt")
@@ -27,10 +27,11 @@ Finder = Callable[[Path], Path | None]
 """An example of a layout in a folder; None where it is not of that layout."""
 
 
-def detect(dataset: Path, *, channels: Sequence[str] | None = None) -> Dataset:
+def detect(dataset: Path, *, channels: Sequence[str] | None = None, slices: Slices = "volume") -> Dataset:
     """Recognise the layout of a folder, or read a table or a list of cases.
 
-    channels are those wanted, chosen and ordered by name; None takes all.
+    channels are those wanted, chosen and ordered by name; None takes all. slices says what TIFF or PNG
+    slices in images/ and labels/ are.
 
     Raises:
         UsageError: no known layout, or two at once.
@@ -40,13 +41,13 @@ def detect(dataset: Path, *, channels: Sequence[str] | None = None) -> Dataset:
     if not dataset.exists():
         raise UsageError(f"{dataset} does not exist; expected a data set's folder or its {MANIFEST}")
     try:
-        return _detected(dataset, channels)
+        return _detected(dataset, channels, slices)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or dataset}: {error.strerror or error}") from error
 
 
-def _detected(dataset: Path, channels: Sequence[str] | None) -> Dataset:
-    found = _told(dataset) if is_told(dataset) else _recognised(dataset, channels)
+def _detected(dataset: Path, channels: Sequence[str] | None, slices: Slices) -> Dataset:
+    found = _told(dataset) if is_told(dataset) else _recognised(dataset, channels, slices)
     if found.label_names is None:
         found = replace(found, label_names=described(dataset if dataset.is_dir() else dataset.parent).labels)
     return found if channels is None else found.of_channels(channels)
@@ -62,10 +63,11 @@ def _told(dataset: Path) -> Dataset:
     return read_manifest(table) if table.name == MANIFEST or is_table(table) else read_list(table)
 
 
-def _recognised(dataset: Path, channels: Sequence[str] | None) -> Dataset:
+def _recognised(dataset: Path, channels: Sequence[str] | None, slices: Slices) -> Dataset:
     if not dataset.is_dir():
         raise UsageError(f"{dataset} is no data set: expected a folder, or a table or list ({', '.join(TABLES)})")
-    readings = {name: (first, read) for name, (find, read) in LAYOUTS.items() if (first := find(dataset)) is not None}
+    layouts = LAYOUTS if slices == "volume" else {**LAYOUTS, **_PICTURES}
+    readings = {name: (first, read) for name, (find, read) in layouts.items() if (first := find(dataset)) is not None}
     if not readings:
         raise UsageError(f"{dataset} is no data set: looked for {MANIFEST}, {', '.join(LAYOUTS)}")
     if len(readings) > 1:
@@ -82,11 +84,14 @@ def _first(dataset: Path, images: str, labels: str) -> Path | None:
     return entries[0] if entries else dataset / images
 
 
-def _read_pairs(dataset: Path, layout: str, wanted: Sequence[str] | None, images: str, labels: str) -> Dataset:
+def _read_pairs(
+    dataset: Path, layout: str, wanted: Sequence[str] | None, images: str, labels: str, slices: Slices
+) -> Dataset:
     """Two folders with equal names, or labels/CASE and images/CASE_CHANNEL by name or number."""
     told = described(dataset)
-    pictures, truths = (_by_name(dataset / side, told.file_ending) for side in (images, labels))
-    if pictures.keys() == {images} and truths.keys() == {labels}:  # both are the slices of one volume
+    pictures, truths = (_by_name(dataset / side, told.file_ending, slices) for side in (images, labels))
+    if pictures.keys() == {images} and truths.keys() == {labels}:
+        layout = f"{layout}: the slices of one volume (data.slices=cases takes each as a case)"
         return Dataset(dataset, layout, (_slices_case(dataset),))
     found: dict[str, dict[str, Path]] = {}
     strangers = []
@@ -97,7 +102,7 @@ def _read_pairs(dataset: Path, layout: str, wanted: Sequence[str] | None, images
             strangers.append(name)
     _check_pairs(dataset, strangers, truths.keys() - found.keys())
     channels, images_of = arranged(found, path=dataset, described=told.channels, wanted=wanted)
-    masks = _organ_masks(dataset)
+    masks = _organ_masks(dataset, slices)
     source = dataset.resolve().name
     cases = tuple(Case(n, files, truths[n], masks.get(n), source=source) for n, files in images_of.items())
     if images == "imagesTr":
@@ -129,10 +134,10 @@ def _read_sennet(dataset: Path, layout: str, _: Sequence[str] | None) -> Dataset
     return Dataset(dataset, layout, tuple(_slices_case(folder) for folder in _slice_pairs(dataset)))
 
 
-def _pairs_of(images: str, labels: str) -> tuple[Finder, Reader]:
+def _pairs_of(images: str, labels: str, slices: Slices = "volume") -> tuple[Finder, Reader]:
     return (
         lambda dataset: _first(dataset, images, labels),
-        lambda dataset, layout, wanted: _read_pairs(dataset, layout, wanted, images, labels),
+        lambda dataset, layout, wanted: _read_pairs(dataset, layout, wanted, images, labels, slices),
     )
 
 
@@ -150,13 +155,18 @@ LAYOUTS: dict[str, tuple[Finder, Reader]] = {
     ),
 }
 
+_PICTURES = {
+    f"{images}/ and {labels}/": _pairs_of(images, labels, "cases")
+    for images, labels in (("images", "labels"), ("imagesTr", "labelsTr"))
+}
 
-def _by_name(folder: Path, ending: str = "") -> dict[str, Path]:
+
+def _by_name(folder: Path, ending: str = "", slices: Slices = "volume") -> dict[str, Path]:
     """The volumes of a folder by their names; with an ending, the files that have it."""
     found: dict[str, Path] = {}
     twice = []
     files = sorted((p for p in folder.iterdir() if suffix_of(p) == ending and p.name[0] != "."), key=natural_key)
-    for path in files or volume_paths(folder):
+    for path in files or volume_paths(folder, slices=slices):
         name = stem_of(path)
         if name in found:
             twice.append(f"{found[name].name} and {path.name}")
@@ -179,9 +189,9 @@ def _check_pairs(dataset: Path, images: Iterable[str], labels: Iterable[str]) ->
         raise InputError(f"{dataset}: {'; '.join(sentences)}")
 
 
-def _organ_masks(dataset: Path) -> dict[str, Path]:
+def _organ_masks(dataset: Path, slices: Slices) -> dict[str, Path]:
     folder = next((dataset / name for name in ORGAN_MASKS if (dataset / name).is_dir()), None)
-    return {} if folder is None else _by_name(folder)
+    return {} if folder is None else _by_name(folder, slices=slices)
 
 
 def _slice_pairs(dataset: Path) -> list[Path]:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vol3d.errors import InputError, UsageError
 from vol3d.files.arrays import create_npy, open_npy, open_npz
@@ -44,6 +44,8 @@ from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSink, VolumeSource
 
 IMAGES = "images"
+Slices = Literal["volume", "cases"]
+"""What the TIFF or PNG slices of a folder are together: one volume, or as many cases of one slice each."""
 
 
 @dataclass(frozen=True)
@@ -162,11 +164,12 @@ def create_volume(
     return create(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like, labels=labels)
 
 
-def find_volumes(folder: Path, *, channels: Sequence[str] = ()) -> list[FoundVolume]:
+def find_volumes(folder: Path, *, channels: Sequence[str] = (), slices: Slices = "volume") -> list[FoundVolume]:
     """The volumes of a folder, in natural order: of slices one, of files or slice folders each of them.
 
     A single file is a batch of one. channels are those that each volume must have: files are told
-    together as vol3d.files.channels.grouped says. Other files lie beside the volumes and are ignored.
+    together as vol3d.files.channels.grouped says, unless pictures hold all of them (RGB). Other files lie
+    beside the volumes and are ignored.
 
     Raises:
         UsageError: nothing to find, or slices lie beside volumes, or two volumes share a name.
@@ -178,10 +181,12 @@ def find_volumes(folder: Path, *, channels: Sequence[str] = ()) -> list[FoundVol
         raise UsageError(f"{folder} does not exist; expected a folder of volumes, of slices, or a volume")
     if file.is_file():
         return [FoundVolume(stem_of(folder), (folder,))]
-    volumes = volume_paths(folder)
+    volumes = volume_paths(folder, slices=slices)
     if volumes == [folder]:
         return [FoundVolume(_case_name(folder), (folder,))]
     stems = {path: _case_name(path) for path in volumes}
+    if slices == "cases" and len(channels) > 1 and open_volume(volumes[0]).channels == len(channels):
+        channels = ()
     found = [FoundVolume(name, paths) for name, paths in grouped(stems, channels, folder=folder)]
     twice = sorted(name for name, count in Counter(f.name for f in found).items() if count > 1)
     if twice:
@@ -189,8 +194,10 @@ def find_volumes(folder: Path, *, channels: Sequence[str] = ()) -> list[FoundVol
     return found
 
 
-def volume_paths(folder: Path) -> list[Path]:
+def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
     """What is a volume in a folder, in natural order: files, slice folders, or, of slices, the folder itself.
+
+    Where slices are cases, each TIFF or PNG file is a volume.
 
     Raises:
         UsageError: nothing to find, or slices lie beside volumes.
@@ -204,20 +211,22 @@ def volume_paths(folder: Path) -> list[Path]:
     endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
     # PNG files are slices only where nothing else is a volume: beside others they are pictures of them.
     for slices_in in (scans_of, pictures_of):
-        slices = slices_in(folder)
-        formats = endings - ({*TIFF, *DICOM} if slices else set())
-        images = set() if slices else {*dicom_files(folder)}  # with any ending
+        together = slices_in(folder)
+        alone = {p for p in together if slices == "cases" and suffix_of(p) in (*TIFF, *PNG)}
+        together = [p for p in together if p not in alone]
+        formats = endings - ({*TIFF, *DICOM} if together else set())
+        images = alone if together else alone | {*dicom_files(folder)}  # with any ending
         # CASE/images holds a case's slices in SenNet's layout.
         inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in entries]
         volumes = [
             p for p in inner if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats or p in images)
         ]
-        if slices and volumes:
+        if together and volumes:
             raise UsageError(
-                f"{folder} can be read in two ways: as one volume of {len(slices)} slices ({slices[0].name} ...), "
+                f"{folder} can be read in two ways: as one volume of {len(together)} slices ({together[0].name} ...), "
                 f"or as {len(volumes)} volumes ({volumes[0].name} ...); keep slices in a folder of their own"
             )
-        if slices or volumes:
+        if together or volumes:
             return sorted(volumes, key=natural_key) or [folder]
     seen = ", ".join(p.name for p in entries[:5]) or "nothing"
     raise UsageError(f"no volume in {folder}: looked for {looked_for()}; found {seen}")

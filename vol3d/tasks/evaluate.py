@@ -17,7 +17,7 @@ from vol3d.datasets.layouts import detect, is_told
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import write_json, write_text
 from vol3d.files.names import stem_of
-from vol3d.files.volumes import find_volumes
+from vol3d.files.volumes import Slices, find_volumes
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.metrics.report import (
@@ -113,6 +113,7 @@ def evaluate(
     ignore: int | None = None,
     tolerance_mm: float | None = None,
     spacing: Millimetres | None = None,
+    slices: Slices = "volume",
     out: PathLike | None = None,
     reporter: Reporter = Silent(),  # noqa: B008  # has no state
 ) -> Evaluation:
@@ -121,7 +122,8 @@ def evaluate(
     truth may also be a table of cases (cases.csv). labels None scores every value that occurs in the
     batch, or, where no file has more than one value besides zero, all of them as masks. Voxels where the
     truth is ignore (or that of labels), or lies outside its case's labelled box, are in no mask. spacing
-    (z, y, x in mm) overrides what the files say of their place, and says what arrays cannot. tolerance_mm
+    (z, y, x in mm) overrides what the files say of their place, and says what arrays cannot. slices says
+    what the TIFF or PNG slices of a folder are: one volume, or cases. tolerance_mm
     adds surface Dice at so many millimetres. out is the folder for metrics.json, metrics.csv and summary.txt.
 
     Raises:
@@ -137,7 +139,7 @@ def evaluate(
     scored_values = {v for region in labels.regions for v in region.values} if labels else set()
     if ignore is not None and (ignore in scored_values or not 1 <= ignore <= MAX_LABEL):
         raise UsageError(f"the value to ignore must be 1 to {MAX_LABEL} and in no label that is scored, got {ignore}")
-    cases = _paired(prediction, truth, reporter)
+    cases = _paired(prediction, truth, slices, reporter)
     read = lru_cache(maxsize=1)(lambda case: _read(case, spacing, ignore))  # a single case is read once
     schema = labels or _schema_of((labels for case in cases for labels in read(case)[:2]), name_of(truth))
     scored: list[tuple[str, Scores]] = []
@@ -174,15 +176,15 @@ def regions(definitions: Iterable[str]) -> LabelSchema:
         raise UsageError(f"--labels: {error}") from error
 
 
-def _paired(prediction: Given, truth: Given, reporter: Reporter) -> list[_Case]:
+def _paired(prediction: Given, truth: Given, slices: Slices, reporter: Reporter) -> list[_Case]:
     if is_path(prediction) and is_path(truth):
-        return _paired_files(Path(prediction), Path(truth), reporter)
+        return _paired_files(Path(prediction), Path(truth), slices, reporter)
     name = next((stem_of(Path(one)) for one in (truth, prediction) if is_path(one)), "volume")
     return [_Case(prediction, _Truth(name, truth))]
 
 
-def _paired_files(prediction: Path, truth: Path, reporter: Reporter) -> list[_Case]:
-    predicted, true = find_volumes(prediction), _truths(truth)
+def _paired_files(prediction: Path, truth: Path, slices: Slices, reporter: Reporter) -> list[_Case]:
+    predicted, true = find_volumes(prediction, slices=slices), _truths(truth, slices)
     if predicted[0].paths[0] == prediction or true[0].volume == truth:
         if len(predicted) != 1 or len(true) != 1:
             raise UsageError(
@@ -203,10 +205,10 @@ def _paired_files(prediction: Path, truth: Path, reporter: Reporter) -> list[_Ca
     return [_Case(by_name[one.name], one) for one in true]
 
 
-def _truths(truth: Path) -> list[_Truth]:
+def _truths(truth: Path, slices: Slices) -> list[_Truth]:
     """The labelled cases of a table, or the volumes of a path."""
     if not is_told(truth):
-        return [_Truth(volume.name, volume.paths[0]) for volume in find_volumes(truth)]
+        return [_Truth(volume.name, volume.paths[0]) for volume in find_volumes(truth, slices=slices)]
     cases = [_Truth(c.name, c.label, c.spacing, c.labelled_box, c.structures) for c in detect(truth).cases if c.label]
     if not cases:
         raise InputError(f"{truth}: no case has a label, so there is nothing to score against")

@@ -148,7 +148,12 @@ class FoldTraining:
         if state is not None:
             kept: Precision = state["precision"]
             return kept
-        wanted = self.config.training.precision
+        wanted, patch = self.config.training.precision, self.config.sampling.patch
+        if self.device.type == "cpu" and patch != "auto" and 1 in patch:
+            # torch 2.13 dies there in the backward pass of bfloat16
+            if wanted == "bfloat16":
+                raise UsageError("training.precision: on a CPU patches of one slice are learned in float32 alone")
+            return "float32"
         if wanted != "auto":
             return wanted
         sampling = self.config.sampling

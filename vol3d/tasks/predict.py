@@ -80,7 +80,7 @@ def predict(
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)
     run.steps(organs is not None)
-    found = volumes_to_predict(volume_dir, run.channels)
+    found = volumes_to_predict(volume_dir, run.channels, slices=run.slices)
     found = [replace(volume, picked=tuple(channels)) for volume in found]
     jobs = jobs_of(found, run, out=out, organ_mask=organs, spacing=spacing, format=format)
     batch = _Batch(run, jobs, spacing, save_probability, overwrite, reporter)

@@ -12,7 +12,7 @@ from vol3d.files.atomic import read_text, write_json
 from vol3d.files.dicom import files_of_series, holds_dicom
 from vol3d.files.identity import content_sha256, stat_identity
 from vol3d.files.names import DICOM, IN_ONE_FILE, ZARR, fitting_name, suffix_of
-from vol3d.files.volumes import FoundVolume, find_volumes
+from vol3d.files.volumes import FoundVolume, Slices, find_volumes
 from vol3d.files.zarr_array import is_zarr
 from vol3d.shapes import Spacing
 from vol3d.tasks.plugins import loaded_plugins
@@ -95,7 +95,7 @@ def jobs_of(
             raise UsageError(f"several volumes would be written to {target}: rename one of them")
         if target.resolve() in inputs:
             raise UsageError(f"{target} is an input: give another --out")
-    masks = {} if organ_mask is None else _organ_masks(found, organ_mask)
+    masks = {} if organ_mask is None else _organ_masks(found, organ_mask, run.slices)
     return [
         Job(volume, target, masks.get(volume.name), _made_from(volume, masks.get(volume.name), run, spacing))
         for volume, target in zip(found, targets, strict=True)
@@ -118,12 +118,12 @@ def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: 
     return plain
 
 
-def _organ_masks(found: Sequence[FoundVolume], organ_mask: Path) -> dict[str, Path]:
+def _organ_masks(found: Sequence[FoundVolume], organ_mask: Path, slices: Slices) -> dict[str, Path]:
     """Each volume's organ mask: of the same name in a table of cases or a folder."""
     if is_told(organ_mask):
         masks = {case.name: case.organ_mask for case in detect(organ_mask).cases if case.organ_mask}
     else:
-        masks = {m.name: m.paths[0] for m in find_volumes(organ_mask)}
+        masks = {m.name: m.paths[0] for m in find_volumes(organ_mask, slices=slices)}
     if len(found) == len(masks) == 1 and organ_mask.resolve() == next(iter(masks.values())).resolve():
         return {found[0].name: organ_mask}  # one volume, one mask: their names need not agree
     missing = [v.name for v in found if v.name not in masks]

@@ -10,6 +10,7 @@ import torch
 
 from vol3d.datasets.given import Given, Millimetres, PathLike, given_image, given_label, name_of
 from vol3d.errors import InputError, UsageError
+from vol3d.files.volumes import Slices
 from vol3d.geometry.affine import spacing_of
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Needs, Step
@@ -46,6 +47,12 @@ class Run:
         channels = self.models[0].plan.data.channels
         assert channels != "auto"
         return channels
+
+    @property
+    def slices(self) -> Slices:
+        """What the slices of a folder are: one volume, or cases for models whose window is one slice."""
+        windows = [model.plan.inference.window for model in self.models]
+        return "cases" if all(window != "auto" and window.z == 1 for window in windows) else "volume"
 
     @property
     def spacing(self) -> Spacing | None:

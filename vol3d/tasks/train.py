@@ -89,7 +89,7 @@ def train(
 def _found(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) -> Dataset:
     channels = None if data.channels == "auto" else data.channels
     if isinstance(dataset, str | os.PathLike):
-        return detect(Path(dataset), channels=channels)
+        return detect(Path(dataset), channels=channels, slices=data.slices)
     listed = dataset_of(dataset)
     return listed if channels is None else listed.of_channels(channels)
 
