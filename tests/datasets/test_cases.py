@@ -12,6 +12,7 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing, moved
 from vol3d.geometry.box import Box
+from vol3d.preprocess.orient import Turn, TurnedView
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.source import ArraySource, read_all
 
@@ -60,6 +61,20 @@ def test_another_grid_is_refused_naming_both(
         case_sources(Case("a", (image,), label=other))
     with pytest.raises(InputError, match=r"other\.nii lies on another grid than .*image"):
         case_sources(Case("a", (image, other)))
+
+
+def test_files_of_one_grid_are_turned_as_the_first_is_stored(tmp_path: Path, rng: np.random.Generator) -> None:
+    grey, truth = rng.integers(0, 99, (20, 31, 17)).astype(np.int16), rng.integers(0, 3, (20, 31, 17)).astype(np.uint8)
+    first = save(tmp_path / "first.nii.gz", grey)
+    turn = Turn((2, 0, 1), (True, False, True), Shape3(20, 31, 17))
+    turned = TurnedView(ArraySource(truth[None], AFFINE), turn)
+    stored = save(tmp_path / "turned.nrrd", read_all(turned)[0], turned.affine)
+    image, label = case_sources(Case("a", (first, stored), label=stored))
+    assert label is not None
+    assert np.array_equal(read_all(image), [grey, truth])
+    assert np.array_equal(label.read(BOX), truth[None][(slice(None), *BOX.slices)])
+    with pytest.raises(InputError, match=r"turned\.nrrd: its labelled box .* store both alike"):
+        case_sources(Case("a", (first,), label=stored, labelled_box=BOX))
 
 
 def test_a_label_that_says_no_place_takes_the_image_s(tmp_path: Path, image: Path) -> None:

@@ -1,6 +1,7 @@
 """The view law, bit for bit, and that every view can be undone."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vol3d.geometry.affine import from_spacing, spacing_of
+from vol3d.geometry.affine import from_spacing, moved, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.preprocess.intensity import Constants, Normalisation, NormalisedView, constants
-from vol3d.preprocess.orient import Turn, TurnedView, ras_turn
+from vol3d.preprocess.orient import Turn, TurnedView, ras_turn, turned_onto
 from vol3d.preprocess.pipeline import NetworkSpacing, PreprocessSettings, image_view, network_shape
 from vol3d.preprocess.resample import ResampledView, at_spacing, axis_taps, resize_slabs
 from vol3d.preprocess.statistics import moments, quantiles
@@ -54,6 +55,31 @@ def test_reading_a_box_is_cutting_it_out_of_the_whole(view: VolumeSource, data: 
     part = view.read(box)
     assert part.dtype == view.dtype
     np.testing.assert_array_equal(part, read_all(view)[(slice(None), *box.slices)])
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("flipped", list(itertools.product([False, True], repeat=3)))
+def test_one_grid_stored_in_other_directions_is_turned_back(
+    order: tuple[int, int, int], flipped: tuple[bool, bool, bool]
+) -> None:
+    s = source()
+    stored = TurnedView(s, Turn(order, flipped, SHAPE))
+    back = turned_onto(stored, s)
+    np.testing.assert_array_equal(read_all(back), read_all(s))
+    np.testing.assert_allclose(back.affine, s.affine, atol=1e-9)
+
+
+def test_what_is_on_another_grid_or_says_no_place_is_not_turned() -> None:
+    s = source()
+    flipped = TurnedView(s, Turn((0, 1, 2), (False, True, False), SHAPE))
+    assert turned_onto(s, s) is s
+    for matrix in (moved(s.affine, Index3(0, 1, 0)), s.affine * [1, 1.01, 1, 1], from_spacing(Spacing(0.8, 1.0, 3.0))):
+        assert turned_onto(flipped, replace(s, affine=matrix)) is flipped
+    cut = ArraySource(s.array[:, 1:], s.affine)
+    assert turned_onto(flipped, cut) is flipped
+    assert turned_onto(flipped, replace(s, says="spacing")) is flipped
+    silent = replace(s, affine=flipped.affine, says="nothing")
+    assert turned_onto(silent, s) is silent
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))

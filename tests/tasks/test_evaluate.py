@@ -14,10 +14,12 @@ from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.metrics.report import METRICS
+from vol3d.preprocess.orient import Turn, TurnedView
 from vol3d.shapes import Index3, Spacing, shape3
 from vol3d.tasks.evaluate import evaluate, regions
 from vol3d.tasks.reporter import Silent
 from vol3d.volume.labels import LabelSchema, Region
+from vol3d.volume.source import ArraySource, read_all
 
 SPACING = Spacing(0.8, 1.25, 3.0)
 
@@ -143,6 +145,22 @@ def test_truths_without_a_prediction_are_all_named(tmp_path: Path) -> None:
     notes = Notes()
     assert len(evaluate(prediction, truth, reporter=notes).cases) == 3
     assert notes.warnings == ["1 predictions have no truth and are not scored: d"]
+
+
+@pytest.mark.parametrize(("order", "flipped"), [((0, 1, 2), (False, True, False)), ((2, 0, 1), (True, False, True))])
+def test_a_prediction_is_turned_as_its_truth_is_stored(
+    tmp_path: Path, oblique_affine: NDArray[np.float64], order: tuple[int, int, int], flipped: tuple[bool, bool, bool]
+) -> None:
+    truth = save(tmp_path / "t.nii.gz", organ(), oblique_affine)
+    straight = ArraySource(organ(shift=3)[None], oblique_affine)
+    turned = TurnedView(straight, Turn(order, flipped, straight.shape))
+    save(tmp_path / "p.nii.gz", organ(shift=3), oblique_affine)
+    save(tmp_path / "q.nii.gz", read_all(turned)[0], turned.affine)
+    drawn = Box(Index3(0, 0, 0), Index3(20, 10, 15))
+    write_manifest(tmp_path / "c.csv", (Case("t", (truth,), truth, labelled_box=drawn),), channel_names=("image",))
+    for against in (truth, tmp_path / "c.csv"):
+        expected, found = (evaluate(tmp_path / f"{name}.nii.gz", against) for name in "pq")
+        assert found.cases == expected.cases
 
 
 def test_other_grids_are_refused_naming_both(tmp_path: Path, oblique_affine: NDArray[np.float64]) -> None:

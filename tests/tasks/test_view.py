@@ -160,6 +160,22 @@ def test_files_that_do_not_fit_are_refused(files: tuple[Path, Path], tmp_path: P
     assert not out.exists()
 
 
+def test_a_truth_is_turned_as_the_prediction_is_stored(
+    tmp_path: Path, masks: tuple[NDArray[np.bool_], NDArray[np.bool_]]
+) -> None:
+    affine = np.diag([3.0, 1.0, 0.8, 1.0])
+    for name, mask in zip(("p", "t"), masks, strict=True):
+        nibabel.save(nibabel.Nifti1Image(mask.T.astype(np.uint8), affine), tmp_path / f"{name}.nii")
+    affine[1] = [0, -1, 0, SHAPE[1] - 1]
+    nibabel.save(nibabel.Nifti1Image(masks[1].T[:, ::-1].astype(np.uint8), affine), tmp_path / "turned.nii")
+    results = [
+        view(tmp_path / "p.nii", truth=truth, image=truth, montage=tmp_path / f"{truth.stem}.png")
+        for truth in (tmp_path / "t.nii", tmp_path / "turned.nii")
+    ]
+    assert results[0].scores == results[1].scores
+    assert results[0].scores is not None and 0.5 < (results[0].scores.dice or 0) < 0.9
+
+
 def test_spacing_can_be_given(files: tuple[Path, Path]) -> None:
     pair = drawing.Masks(opened(files[0]), opened(files[1]), None, 0)
     assert pair.spacing == pytest.approx((0.8, 1.0, 3.0))

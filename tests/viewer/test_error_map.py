@@ -4,10 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from vol3d.geometry.affine import moved
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Index3, Shape3
 from vol3d.viewer.error_map import FALSE_POSITIVE, HIT, MISS, ErrorCounts, count_errors, error_map, pool
+from vol3d.volume.volume import Volume
 
 SHAPE = (7, 11, 5)
 masks = hnp.arrays(np.bool_, SHAPE, elements=st.sampled_from([False, False, True]))
@@ -97,3 +99,13 @@ def test_what_does_not_fit_is_refused(shape: tuple[int, ...], dtype: type, toler
         error_map(np.zeros(shape, dtype), np.zeros((2, 3, 4), np.bool_), tolerance_voxels=tolerance)
     with pytest.raises(ValueError, match="at least 1"):
         pool(np.zeros((2, 3, 4), np.uint8), 0)
+
+
+def test_a_volume_is_turned_as_the_prediction_is_stored(rng: np.random.Generator) -> None:
+    prediction, reference = rng.random((2, *SHAPE)) < 0.5
+    affine = np.array([[0, 0, 3.0, -20], [0, 1.0, 0, 7.5], [0.8, 0, 0, 31], [0, 0, 0, 1]])
+    turned = affine @ [[1, 0, 0, 0], [0, -1, 0, SHAPE[1] - 1], [0, 0, 1, 0], [0, 0, 0, 1]]
+    codes = error_map(Volume(prediction, affine), Volume(reference[:, ::-1], turned))
+    assert np.array_equal(codes, error_map(prediction, reference))
+    with pytest.raises(ValueError, match="two places"):
+        error_map(Volume(prediction, affine), Volume(reference, moved(affine, Index3(0, 1, 0))))

@@ -12,6 +12,7 @@ from vol3d.files.structures import MergedMasks
 from vol3d.files.volumes import open_volume
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
+from vol3d.preprocess.orient import turned_onto
 from vol3d.shapes import Spacing
 from vol3d.volume.source import VolumeSource
 
@@ -48,8 +49,11 @@ class Case:
 def case_sources(case: Case) -> tuple[VolumeSource, VolumeSource | None]:
     """The image with all channels, finite, and the label as uint8 on its grid; None without a label.
 
+    Files of one grid may store its axes in different ways: all are turned as the first channel is stored.
+
     Raises:
-        InputError: a file is damaged, a channel or the label lies on another grid, or the labelled box beyond it.
+        InputError: a file is damaged, a channel or the label lies on another grid, or the labelled box beyond it;
+            or there is such a box and the label would be turned.
         UsageError: a file is missing.
     """
     image = open_image(case.images, spacing=case.spacing)
@@ -62,6 +66,11 @@ def case_sources(case: Case) -> tuple[VolumeSource, VolumeSource | None]:
             f"its volume of {tuple(image.shape)} voxels"
         )
     label = open_truth(case.label, structures=case.structures, spacing=case.spacing)
+    if box is not None and turned_onto(label, image) is not label:
+        raise InputError(
+            f"{case.label}: its labelled box counts voxels as they are stored, which is in other directions than its "
+            "image's; store both alike"
+        )
     return image, label_on(label, name=str(case.label), image=image)
 
 
@@ -74,7 +83,8 @@ def open_image(paths: Sequence[Path], *, spacing: Spacing | None = None, picked:
         UsageError: a file is missing, or has no channel that is picked.
         InputError: a file is damaged, or the channels lie on different grids.
     """
-    sources = [open_volume(path, spacing=spacing) for path in paths]
+    first, *others = (open_volume(path, spacing=spacing) for path in paths)
+    sources = [first, *(turned_onto(other, first) for other in others)]
     grids = [_difference(path, source, paths[0], sources[0]) for path, source in zip(paths, sources, strict=True)]
     if any(grids):
         raise InputError("; ".join(filter(None, grids)))
@@ -112,6 +122,7 @@ def label_on(label: VolumeSource, *, name: str, image: VolumeSource) -> VolumeSo
     """An opened label as uint8 on the grid of image; errors as open_label's, name is what they call it."""
     if label.channels != 1:
         raise InputError(f"{name}: expected one channel of label values, got {label.channels}")
+    label = turned_onto(label, image)
     difference = _difference(name, label, "its image", image)
     if difference:
         raise InputError(difference)

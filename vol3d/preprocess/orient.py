@@ -1,4 +1,4 @@
-"""A volume turned so that its axes z, y, x run upwards, to the front and to the right (RAS+)."""
+"""A volume turned: its axes z, y, x upwards, to the front and to the right (RAS+), or as another's run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.geometry.affine import Affine, ras_axes
+from vol3d.geometry.affine import Affine, agree, ras_axes
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3
 from vol3d.volume.source import Access, View, VolumeSource
@@ -87,3 +87,21 @@ class TurnedView(View):
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, turned; in C order, so that sums over them do not hang on how they are stored."""
         return np.ascontiguousarray(self.turn.apply(self.source.read(self.turn.stored_box(box))))
+
+
+def turned_onto(source: VolumeSource, other: VolumeSource) -> VolumeSource:
+    """The source with its axes stored as other's, where both say a place and hold the same voxels.
+
+    A source that needs no turn, or that none brings onto other's grid, comes back as it is.
+    """
+    if source.says != "place" or other.says != "place" or source.shape.voxels != other.shape.voxels:
+        return source
+    if source.shape == other.shape and agree(source.affine, other.affine, other.shape):
+        return source
+    steps = np.linalg.solve(other.affine[:3, :3], source.affine[:3, :3])  # other's axes by the source's
+    z, y, x = (int(axis) for axis in np.abs(steps).argmax(axis=1))
+    if {z, y, x} != {0, 1, 2}:
+        return source
+    flipped = (bool(steps[0, z] < 0), bool(steps[1, y] < 0), bool(steps[2, x] < 0))
+    view = TurnedView(source, Turn((z, y, x), flipped, source.shape))
+    return view if view.shape == other.shape and agree(view.affine, other.affine, other.shape) else source

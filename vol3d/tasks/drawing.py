@@ -13,6 +13,7 @@ from vol3d.files.volumes import open_volume
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
+from vol3d.preprocess.orient import turned_onto
 from vol3d.regions import components
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.tasks.reporter import Reporter
@@ -92,7 +93,9 @@ class Drawing:
 
 
 def opened(path: Path, *, spacing: Spacing | None, like: Opened | None = None) -> Opened:
-    """Open a volume, which must lie on the grid of like. Formats that only say a spacing take its place.
+    """Open a volume, which must lie on the grid of like, and is turned as that is stored.
+
+    Formats that only say a spacing take its place.
 
     Raises:
         UsageError: it cannot be read.
@@ -100,11 +103,12 @@ def opened(path: Path, *, spacing: Spacing | None, like: Opened | None = None) -
     """
     new = Opened(Path(path), open_volume(path, spacing=spacing))
     if like is not None:
-        one, other = like.source, new.source
+        one, other = like.source, turned_onto(new.source, like.source)
         if one.shape != other.shape:
             raise InputError(f"{like} and {new} lie on different grids; resample one of them to the other")
         if one.says == other.says and not agree(one.affine, other.affine, one.shape):
             raise InputError(f"{like} and {new} lie in different places; if only the headers are wrong, give --spacing")
+        return Opened(new.path, other)
     return new
 
 

@@ -5,7 +5,7 @@ add up, pooling needs boxes that start at a multiple of the factor, and a tolera
 needs n voxels more on each side of the box.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 from typing import Final
 
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.geometry.affine import agree
+from vol3d.preprocess.orient import turned_onto
+from vol3d.volume.source import read_all
 from vol3d.volume.volume import Volume
 
 BACKGROUND: Final = 0
@@ -60,15 +62,16 @@ def error_map(
     """BACKGROUND 0, HIT 1, FALSE_POSITIVE 2 or MISS 3 for each voxel, (Z, Y, X) uint8.
 
     prediction and reference are bool masks (Z, Y, X), or Volumes of labels on one grid, of which all but 0
-    is the mask. A wrong voxel whose centre lies within tolerance_voxels (Euclidean, whatever the spacing) of
-    the other mask counts as a hit: the boundary's jitter disappears from the drawing.
+    is the mask; the map's axes are prediction's, in whatever directions reference is stored. A wrong voxel
+    whose centre lies within tolerance_voxels (Euclidean, whatever the spacing) of the other mask counts as
+    a hit: the boundary's jitter disappears from the drawing.
 
     Raises:
         ValueError: the masks are not bool or not on one grid, a Volume has several channels, or the
             tolerance is negative.
     """
     if isinstance(prediction, Volume) and isinstance(reference, Volume):
-        _check_place(prediction, reference)
+        reference = _placed(reference, prediction)
     prediction, reference = _mask(prediction), _mask(reference)
     for mask in (prediction, reference):
         if mask.dtype != np.bool_ or mask.ndim != 3:
@@ -119,9 +122,11 @@ def pool(codes: NDArray[np.uint8], factor: int | tuple[int, int, int]) -> NDArra
     return pooled
 
 
-def _check_place(prediction: Volume, reference: Volume) -> None:
-    if not agree(prediction.affine, reference.affine, reference.shape):
+def _placed(reference: Volume, prediction: Volume) -> Volume:
+    turned = turned_onto(reference, prediction)
+    if not agree(prediction.affine, turned.affine, turned.shape):
         raise ValueError("expected two Volumes on one grid, got two places: resample one of them")
+    return replace(reference, array=read_all(turned), affine=turned.affine)
 
 
 def _mask(given: NDArray[np.bool_] | Volume) -> NDArray[np.bool_]:
