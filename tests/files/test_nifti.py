@@ -281,6 +281,14 @@ def test_rgb_is_three_channels(tmp_path: Path, rng: np.random.Generator) -> None
     assert np.array_equal(source.read(box), samples.T[(slice(None), *box.slices)])
 
 
+def test_volumes_of_rgb_are_three_channels_each(tmp_path: Path, rng: np.random.Generator) -> None:
+    samples = rng.integers(0, 255, (9, 8, 7, 2, 3)).astype(np.uint8)
+    rgb = samples.view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    nib.save(nib.Nifti1Image(rgb, np.eye(4)), tmp_path / "v.nii")
+    stored = np.concatenate([samples[..., 0, :].T, samples[..., 1, :].T])
+    assert np.array_equal(read_all(open_nifti(tmp_path / "v.nii")), stored)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from vol3d.errors import InputError
 from vol3d.files import gzipped, metaimage_header, nrrd_header
 from vol3d.files.raw import RawVoxels, StagedSink
-from vol3d.files.raw_header import FROM_THE_END, RawHeader
+from vol3d.files.raw_header import RawHeader
+from vol3d.files.stored import FROM_THE_END, StoredVoxels
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
-from vol3d.volume.source import Access, VolumeSource
+from vol3d.volume.source import VolumeSource
 
 _MAX_HEADER = 4 << 20
 _SLAB = 8
@@ -51,13 +52,23 @@ class ItkSource:
         self.affine = header.affine(path, spacing)
         self.header = None if spacing else ItkHeader(kind, header.fields, self.shape, self.affine)
         self.says = "spacing" if spacing and header.says == "nothing" else header.says
-        self.warnings = header.warnings if spacing else header.oddities(path, self.affine)
-        self._stored = header
-        self.access: Access = "sequential" if header.compressed else "random"
-        self.data = path if header.data_file is None else _beside(path, header.data_file)
-        self._bytes = header.skip_within + self.channels * self.shape.voxels * self.dtype.itemsize
-        self._start = self._check_size(header.skip + (end if header.data_file is None else 0))
-        self._voxels: RawVoxels | None = None
+        self._odd = header.warnings if spacing else header.oddities(path, self.affine)
+        start = end if header.data_file is None else 0
+        self._voxels = StoredVoxels(
+            path if header.data_file is None else _beside(path, header.data_file),
+            shape=(1 if header.interleaved else self.channels, *self.shape),
+            samples=self.channels if header.interleaved else 1,
+            dtype=header.dtype,
+            start=header.skip if header.skip == FROM_THE_END else start + header.skip,
+            skip_within=header.skip_within,
+            packed=header.compressed,
+        )
+        self.data, self.access = self._voxels.path, self._voxels.access
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the header, and what follows the voxels."""
+        return self._odd + self._voxels.warnings
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X).
@@ -65,40 +76,7 @@ class ItkSource:
         Raises:
             InputError: the file is damaged or changed since it was opened.
         """
-        if self._voxels is None:
-            self._voxels = self._unpack()
-        values = self._voxels.read(box)
-        if self._stored.interleaved:
-            samples = values.view(self._stored.dtype).reshape(*box.shape, self.channels)
-            values = np.moveaxis(samples, -1, 0).astype(self.dtype)
-        return values
-
-    def _check_size(self, start: int) -> int:
-        """The byte at which the voxels begin, or their compressed stream."""
-        if self._stored.compressed:
-            gzipped.check_ratio(self.data, expected_bytes=self._bytes)
-            return start
-        actual = self.data.stat().st_size
-        if self._stored.skip == FROM_THE_END:
-            start = actual - self._bytes
-        expected = max(start, 0) + self._bytes
-        if actual < expected:
-            raise InputError(f"{self.data} is truncated: expected {expected} bytes, got {actual}")
-        if actual > expected:
-            self.warnings += (f"{self.data}: {actual - expected} bytes follow the voxels and are ignored",)
-        return start
-
-    def _unpack(self) -> RawVoxels:
-        if self._stored.compressed:
-            descriptor, warning = gzipped.spool(self.data, expected_bytes=self._bytes, start=self._start)
-            self.warnings += (warning,) if warning else ()
-            offset = self._stored.skip_within
-        else:
-            descriptor, offset = os.open(self.data, os.O_RDONLY), self._start
-        dtype, channels = self._stored.dtype, self.channels
-        if self._stored.interleaved:
-            dtype, channels = np.dtype((np.void, channels * dtype.itemsize)), 1
-        return RawVoxels(descriptor, name=self.data, shape=(channels, *self.shape), dtype=dtype, offset=offset)
+        return self._voxels.read(box)
 
 
 def is_nrrd(_path: Path, start: bytes) -> bool:

@@ -7,7 +7,6 @@ import numpy as np
 
 from vol3d.errors import InputError
 from vol3d.files.raw_header import (
-    FROM_THE_END,
     LPS,
     REVERSED,
     RawHeader,
@@ -17,6 +16,7 @@ from vol3d.files.raw_header import (
     numbers,
     volume_shape,
 )
+from vol3d.files.stored import FROM_THE_END
 from vol3d.geometry.affine import Affine, spacing_of
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import Says

@@ -3,7 +3,6 @@
 A NIfTI file is a Fortran array (x, y, z, channel), which is a C array (channel, z, y, x) for free.
 """
 
-import os
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError
 from vol3d.files import gzipped
 from vol3d.files.nifti_header import (
     REVERSED,
@@ -23,39 +21,44 @@ from vol3d.files.nifti_header import (
     scale_of,
     stored_type,
 )
-from vol3d.files.raw import RawVoxels, StagedSink
+from vol3d.files.raw import StagedSink
+from vol3d.files.stored import StoredVoxels
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import Access, Says, VolumeSource
+from vol3d.volume.source import Says, VolumeSource
 
 
 class NiftiSource:
     """A NIfTI file as a (C, Z, Y, X) volume in RAS+ millimetres; a gzip is unpacked at the first read.
 
     Values are scaled as nibabel scales them (float32); without a scale they keep their stored type.
-    warnings holds sentences about what is odd.
     """
-
-    says: Says
-    warnings: tuple[str, ...]
 
     def __init__(self, path: Path, *, spacing: Spacing | None = None) -> None:
         self.path = path
-        self._zipped, header = _header(path)
-        self.access: Access = "sequential" if self._zipped else "random"
-        self._stored, self._samples = stored_type(path, header)
-        self._file_channels, *extent = dims_of(path, header)
-        self.shape, self.channels = Shape3(*extent), self._samples * self._file_channels
-        self.affine, self.says, self.warnings = place_of(path, header, self.shape, spacing)
+        zipped, header = _header(path)
+        stored, samples = stored_type(path, header)
+        channels, *extent = dims_of(path, header)
+        self.shape, self.channels = Shape3(*extent), samples * channels
+        self.affine, says, odd = place_of(path, header, self.shape, spacing)
+        self.says: Says = says
         self.header = None if spacing else NiftiHeader(header.binaryblock, self.shape, self.affine)
-        self._slope, self._inter = scale_of(path, header)
-        scaled = (self._slope, self._inter) != (1.0, 0.0)
-        self.dtype = np.dtype(np.float32) if scaled else self._stored.newbyteorder("=")
-        self._offset = offset_of(path, header)
-        self._bytes = self._offset + self.channels * self.shape.voxels * self._stored.itemsize
-        self._check_size()
-        self._voxels: RawVoxels | None = None
+        self._scale = scale_of(path, header)
+        self.dtype = np.dtype(np.float32) if self._scale != (1.0, 0.0) else stored.newbyteorder("=")
+        offset = offset_of(path, header)
+        size = (channels, *self.shape)
+        self._voxels = StoredVoxels(path, shape=size, samples=samples, dtype=stored, skip_within=offset, packed=zipped)
+        self.access = self._voxels.access
+        if zipped != (path.suffix.lower() == ".gz"):
+            content = "compressed" if zipped else "not compressed"
+            odd += (f"{path} is {content}, unlike its name says; it was read by its content",)
+        self._odd = odd
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about the header and the name, and what follows the voxels."""
+        return self._odd + self._voxels.warnings
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X).
@@ -63,39 +66,11 @@ class NiftiSource:
         Raises:
             InputError: the file is damaged or changed since it was opened.
         """
-        if self._voxels is None:
-            self._voxels = self._unpack()
         values = self._voxels.read(box)
-        if self._samples > 1:  # RGB: the samples of a voxel lie side by side
-            values = values.reshape(values.shape[1:])
-            values = np.moveaxis(values.view(self.dtype).reshape(*values.shape, self._samples), -1, 0)
-        if self.dtype == self._stored.newbyteorder("="):
+        slope, inter = self._scale
+        if (slope, inter) == (1.0, 0.0):
             return values
-        return (values * np.float64(self._slope) + np.float64(self._inter)).astype(np.float32)
-
-    def _check_size(self) -> None:
-        if self._zipped:
-            gzipped.check_ratio(self.path, expected_bytes=self._bytes)
-        else:
-            actual = self.path.stat().st_size
-            if actual < self._bytes:
-                raise InputError(f"{self.path} is truncated: expected {self._bytes} bytes, got {actual}")
-            if actual > self._bytes:
-                extra = actual - self._bytes
-                self.warnings += (f"{self.path}: {extra} bytes follow the voxels and are ignored",)
-        if self._zipped != (self.path.suffix.lower() == ".gz"):
-            content = "compressed" if self._zipped else "not compressed"
-            self.warnings += (f"{self.path} is {content}, unlike its name says; it was read by its content",)
-
-    def _unpack(self) -> RawVoxels:
-        if self._zipped:
-            descriptor, warning = gzipped.spool(self.path, expected_bytes=self._bytes)
-            self.warnings += (warning,) if warning else ()
-        else:
-            descriptor = os.open(self.path, os.O_RDONLY)
-        dtype = np.dtype((np.void, self._samples)) if self._samples > 1 else self._stored
-        shape = (self._file_channels, *self.shape)
-        return RawVoxels(descriptor, name=self.path, shape=shape, dtype=dtype, offset=self._offset)
+        return (values * np.float64(slope) + np.float64(inter)).astype(np.float32)
 
 
 def open_nifti(path: Path, *, spacing: Spacing | None = None) -> NiftiSource:

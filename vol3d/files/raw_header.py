@@ -16,7 +16,6 @@ from vol3d.volume.source import Says
 
 REVERSED = [2, 1, 0]  # columns x, y, z to z, y, x and back
 LPS = np.array([[-1.0], [-1.0], [1.0]])  # times a left-posterior-superior point: right-anterior-superior, and back
-FROM_THE_END = -1
 
 
 @dataclass(frozen=True)
