@@ -162,6 +162,12 @@ def test_masks_of_organs_are_found(tmp_path: Path) -> None:
     assert [c.organ_mask is not None for c in detect(tmp_path / "s").cases] == [True, False, False]
 
 
+def test_names_without_an_ending_are_no_reason_to_look_past_the_others(tmp_path: Path) -> None:
+    pairs(tmp_path)
+    touch(tmp_path, "images/README", "labels/old/notes.txt", "images/a3/0.tif", "images/a3/1.tif", "labels/a3.npy")
+    assert [case.name for case in detect(tmp_path).cases] == ["a1", "a2", "a3"]
+
+
 def test_everything_that_does_not_fit_is_listed(tmp_path: Path) -> None:
     pairs(tmp_path)
     touch(tmp_path, "images/x.nii", "images/y.nii", "labels/z.nii")

@@ -165,8 +165,8 @@ def _by_name(folder: Path, ending: str = "", slices: Slices = "volume") -> dict[
     """The volumes of a folder by their names; with an ending, the files that have it."""
     found: dict[str, Path] = {}
     twice = []
-    files = sorted((p for p in folder.iterdir() if suffix_of(p) == ending and p.name[0] != "."), key=natural_key)
-    for path in files or volume_paths(folder, slices=slices):
+    told = [p for p in folder.iterdir() if ending and suffix_of(p) == ending and not p.name.startswith(".")]
+    for path in sorted(told, key=natural_key) or volume_paths(folder, slices=slices):
         name = stem_of(path)
         if name in found:
             twice.append(f"{found[name].name} and {path.name}")
