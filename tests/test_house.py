@@ -22,7 +22,7 @@ ONLY_IN = {
     "monai": {"network/", "training/losses.py", "volume/volume.py"},
     "nibabel": {"files/nifti.py", "files/nifti_header.py", "volume/volume.py"},
     "tifffile": {"files/tiff.py"},
-    "zarr": {"files/zarr.py", "files/ome_zarr.py"},
+    "zarr": {"files/probabilities.py", "files/ome_zarr.py"},
     "pydicom": {"files/dicom"},
     "highdicom": {"files/dicom_seg.py"},
     "h5py": {"files/hdf5.py"},

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tiny import tiny_case, turned_nifti, upright
 
 from vol3d.commands.main import main_predict
-from vol3d.files.zarr import open_probability
+from vol3d.files.volumes import open_volume
 from vol3d.preprocess.orient import TurnedView, ras_turn
 from vol3d.volume.source import read_all
 
@@ -65,7 +65,7 @@ def test_all_48_orientations_give_one_mask_in_the_world(tmp_path: Path) -> None:
         assert geometry(masks / f"{code}.nii") == geometry(folder / f"{code}.nii"), code
         assert "".join(nibabel.aff2axcodes(nibabel.load(masks / f"{code}.nii").affine)) == code
         np.testing.assert_array_equal(upright(masks / f"{code}.nii"), expected, err_msg=code)
-        stored = open_probability(masks / "probabilities" / f"{code}.zarr")
+        stored = open_volume(masks / "probabilities" / f"{code}.zarr")
         np.testing.assert_array_equal(stored.affine, nibabel.load(folder / f"{code}.nii").affine[:, [2, 1, 0, 3]])
         turned = read_all(TurnedView(stored, ras_turn(stored)))
         probability = turned if probability is None else probability

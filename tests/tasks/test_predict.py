@@ -22,7 +22,6 @@ from vol3d.files.legends import ITKSNAP, SLICER
 from vol3d.files.lock import lock
 from vol3d.files.runs import HASH_ENTRY, _digest, load_checkpoint, save_checkpoint
 from vol3d.files.volumes import open_volume
-from vol3d.files.zarr import open_probability
 from vol3d.shapes import Spacing
 from vol3d.tasks.predict import PredictResult, predict
 from vol3d.tasks.reporter import Silent
@@ -156,7 +155,7 @@ def test_a_run_twice_is_the_run_once(volume: Path, tiny_run: Path, tmp_path: Pat
         save_probability=True,
     )
     np.testing.assert_array_equal(stored(Path(result.volumes[0]["output"])), expected)
-    one, two = (read_all(open_probability(tmp_path / n / "probabilities" / "kidney.zarr")) for n in ("once", "twice"))
+    one, two = (read_all(open_volume(tmp_path / n / "probabilities" / "kidney.zarr")) for n in ("once", "twice"))
     np.testing.assert_array_equal(one, two)
 
 
@@ -165,7 +164,7 @@ def test_runs_are_averaged(volume: Path, tiny_run: Path, resampled_run: Path, tm
     found = {}
     for name, models in names.items():
         predict(volume, models=models, out=tmp_path / name, precision="float32", save_probability=True)
-        found[name] = read_all(open_probability(tmp_path / name / "probabilities" / "kidney.zarr")).astype(float)
+        found[name] = read_all(open_volume(tmp_path / name / "probabilities" / "kidney.zarr")).astype(float)
     np.testing.assert_allclose(found["both"], (found["a"] + found["b"]) / 2, atol=1e-3)
     assert np.abs(found["a"] - found["b"]).max() > 0.1
 
@@ -190,7 +189,7 @@ def test_runs_that_answer_otherwise_are_not_averaged(
 
 def test_probabilities_are_kept_on_the_volumes_own_grid(volume: Path, tiny_run: Path, tmp_path: Path) -> None:
     mask = run_on(volume, tiny_run, tmp_path / "out", save_probability=True)
-    kept = open_probability(tmp_path / "out" / "probabilities" / "kidney.zarr")
+    kept = open_volume(tmp_path / "out" / "probabilities" / "kidney.zarr")
     assert (kept.shape, kept.channels, kept.dtype) == (mask.shape, 2, np.float16)
     probability = read_all(kept).astype(float)
     assert 0 <= probability.min() < 0.1 < 0.8 < probability.max() <= 1

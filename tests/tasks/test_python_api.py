@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import vol3d
 from vol3d.errors import CheckpointError, InputError, UsageError
-from vol3d.files.zarr import open_probability
+from vol3d.files.volumes import open_volume
 from vol3d.preprocess.pipeline import image_view, turn_of
 from vol3d.shapes import Spacing
 from vol3d.tasks.run import Run
@@ -75,7 +75,7 @@ def test_an_array_with_its_spacing_is_a_volume_at_the_origin(run: Run, tmp_path:
 
 def test_probabilities_are_those_that_the_command_keeps(run: Run, written: Path) -> None:
     probability = run.predict_probability(VOLUME)
-    kept = read_all(open_probability(written / "probabilities" / "tiny_volume.zarr"))
+    kept = read_all(open_volume(written / "probabilities" / "tiny_volume.zarr"))
     assert probability.array.dtype == np.float32
     assert probability.channels == len(run.schema.names) == 2
     np.testing.assert_array_equal(probability.array.astype(np.float16), kept)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vol3d.errors import InputError
 from vol3d.files.ome_metadata import SPACE, OmePlace, group_attributes, read_image
 from vol3d.files.planes import decoding, place
+from vol3d.files.probabilities import ATTRIBUTE
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.zarr_array import SPARSE, check_array, read_node
 from vol3d.geometry.affine import Affine, spacing_of
@@ -158,8 +159,8 @@ def _plain(path: Path, array: dict[str, Any], attributes: dict[str, Any]) -> Zar
     if axes is None:
         raise InputError(f"{path}: expected a (Z, Y, X) or (C, Z, Y, X) array, got shape {tuple(array['shape'])}")
     source = ZarrSource(path, axes)
-    if "vol3d_probability" in attributes:
-        affine = np.array(attributes["vol3d_probability"]["affine"], dtype=np.float64).reshape(4, 4)
+    if ATTRIBUTE in attributes:
+        affine = np.array(attributes[ATTRIBUTE]["affine"], dtype=np.float64).reshape(4, 4)
         source.affine, source.says, source.warnings = affine, "place", ()
     return source
 

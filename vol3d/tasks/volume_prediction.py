@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
-from vol3d.files.zarr import create_probability
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.inference.inferencer import Tally

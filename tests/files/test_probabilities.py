@@ -1,11 +1,13 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError, UsageError
-from vol3d.files.zarr import create_probability, open_probability
+from vol3d.errors import InputError
+from vol3d.files.ome_zarr import open_ome_zarr
+from vol3d.files.probabilities import create_probability
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Index3, Shape3
@@ -26,8 +28,10 @@ def write(path: Path, affine: NDArray[np.float64]) -> NDArray[np.float16]:
 
 def test_what_is_written_is_read(tmp_path: Path, oblique_affine: NDArray[np.float64]) -> None:
     probability = write(tmp_path / "p", oblique_affine)
-    source = open_probability(tmp_path / "p")
-    assert (source.names, source.shape, source.channels) == (("liver", "lesion"), SHAPE, 2)
+    source = open_ome_zarr(tmp_path / "p")
+    assert (source.shape, source.channels, source.dtype, source.says) == (SHAPE, 2, np.float16, "place")
+    attributes = json.loads((tmp_path / "p" / "zarr.json").read_text())["attributes"]
+    assert attributes["vol3d_probability"]["names"] == ["liver", "lesion"]
     assert np.array_equal(source.affine, oblique_affine)
     assert np.array_equal(read_all(source), probability)
     box = Box(Index3(3, 90, 1), Index3(9, 131, 8))
@@ -41,28 +45,29 @@ def test_a_missing_or_damaged_chunk_is_an_error(tmp_path: Path) -> None:
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be decoded"):
-        read_all(open_probability(tmp_path / "p"))
+        read_all(open_ome_zarr(tmp_path / "p"))
     chunk.unlink()
     with pytest.raises(InputError, match=r"1 of 4 chunks are missing \(c/1/0/0/0"):
-        open_probability(tmp_path / "p")
+        open_ome_zarr(tmp_path / "p")
 
 
 def test_chunks_that_nobody_wrote_are_missing(tmp_path: Path) -> None:
     create_probability(tmp_path / "p", names=("liver",), shape=SHAPE, affine=np.eye(4)).commit()
     with pytest.raises(InputError, match="2 of 2 chunks are missing"):
-        open_probability(tmp_path / "p")
+        open_ome_zarr(tmp_path / "p")
 
 
-def test_something_else_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no zarr\.json"):
-        open_probability(tmp_path)
+def test_damaged_metadata_are_refused(tmp_path: Path) -> None:
     (tmp_path / "zarr.json").write_text('{"zarr_format": 3')
-    with pytest.raises(InputError, match="no probabilities"):
-        open_probability(tmp_path)
+    with pytest.raises(InputError, match="cannot be decoded"):
+        open_ome_zarr(tmp_path)
+    (tmp_path / "zarr.json").unlink()
+    with pytest.raises(InputError, match="no image"):
+        open_ome_zarr(tmp_path)
 
 
 def test_an_aborted_folder_leaves_the_old_one(tmp_path: Path) -> None:
     probability = write(tmp_path / "p", np.eye(4))
     create_probability(tmp_path / "p", names=("liver",), shape=SHAPE, affine=np.eye(4)).abort()
-    assert np.array_equal(read_all(open_probability(tmp_path / "p")), probability)
+    assert np.array_equal(read_all(open_ome_zarr(tmp_path / "p")), probability)
     assert [p.name for p in tmp_path.iterdir()] == ["p"]
