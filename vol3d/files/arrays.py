@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from vol3d.errors import InputError, ResourceError
 from vol3d.files.atomic import writing
+from vol3d.files.decoding import decoding
 from vol3d.files.gzipped import MAX_RATIO
 from vol3d.files.names import file_and_inside
-from vol3d.files.planes import decoding
+from vol3d.files.place import spacing_alone
 from vol3d.files.raw import RawVoxels, StagedSink
-from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import Access, Says
+from vol3d.volume.source import Access
 
 _HEADER_BYTES = 1 << 14
 MAX_MEMBERS = 1000  # arrays in one .npz
@@ -49,9 +49,7 @@ class NpySource:
         self.channels, *extent = (1, *shape) if len(shape) == 3 else shape
         self.shape = Shape3(*extent)
         self.dtype = dtype.newbyteorder("=")
-        self.affine = from_spacing(spacing or Spacing(1.0, 1.0, 1.0))
-        self.warnings = () if spacing else (f"{name} says no spacing; 1 mm is assumed",)
-        self.says: Says = "spacing" if spacing else "nothing"
+        self.affine, self.says, self.warnings = spacing_alone(name, spacing)
         self._map: NDArray[Any] | RawVoxels
         if fortran:
             self._map = np.memmap(stream, mode="r", dtype=dtype, offset=offset, shape=shape, order="F")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
-from vol3d.files.place import at_spacing, check_place
+from vol3d.files.place import at_spacing, check_place, silent
 from vol3d.geometry.affine import Affine, from_spacing, is_orthogonal
 from vol3d.shapes import Spacing
 from vol3d.volume.source import Says
@@ -74,7 +74,7 @@ def sorted_on_grid(
             raise InputError(f"{path}: its {len(frames)} images say no position; each is a volume of its own")
         given = spacing or (Spacing(1.0, *first.pixel_mm) if first.pixel_mm else None)
         if given is None:
-            return [first], from_spacing(Spacing(1.0, 1.0, 1.0)), "nothing", (_silent(path),)
+            return [first], from_spacing(Spacing(1.0, 1.0, 1.0)), "nothing", (silent(path),)
         affine = from_spacing(given)
         check_place(path, affine)
         return [first], affine, "spacing", ()
@@ -100,10 +100,6 @@ def sorted_on_grid(
         affine = at_spacing(path, affine, spacing)
     check_place(path, affine)
     return ordered, affine, "place", () if is_orthogonal(affine) else (_tilted(path),)
-
-
-def _silent(path: Path) -> str:
-    return f"{path} says no spacing; 1 mm is assumed"
 
 
 def _tilted(path: Path) -> str:

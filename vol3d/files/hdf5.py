@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
+from vol3d.files.decoding import decoding
 from vol3d.files.names import file_and_inside
-from vol3d.files.planes import decoding, place
+from vol3d.files.place import spacing_alone
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.zarr_array import MAX_CHUNK_BYTES, SPARSE
 from vol3d.geometry.affine import Affine, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import Access, Says
+from vol3d.volume.source import Access
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 CHUNK = 64  # voxels along each axis at most
@@ -51,8 +52,7 @@ class Hdf5Source:
         self.channels, *extent = (1, *shape) if len(shape) == 3 else shape
         self.shape = Shape3(*extent)
         self.dtype = np.dtype(self._dataset.dtype).newbyteorder("=")
-        self.affine, self.warnings = place(path, given)
-        self.says: Says = "spacing" if given else "nothing"
+        self.affine, self.says, self.warnings = spacing_alone(path, given)
         with decoding(str(path)):
             if kept is not None and np.allclose(spacing_of(kept), spacing_of(self.affine)):
                 self.affine, self.says = np.array(kept, dtype=np.float64).reshape(4, 4), "place"

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
-from vol3d.files.place import MM_LIMITS, check_place
-from vol3d.geometry.affine import Affine, agree, from_spacing, is_orthogonal
+from vol3d.files.place import MM_LIMITS, check_place, rescaled, sheared, upright
+from vol3d.geometry.affine import Affine, agree, from_spacing
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import Says
 
@@ -91,11 +91,8 @@ def place_of(path: Path, header: Any, shape: Shape3, spacing: Spacing | None) ->
     try:
         if spacing is None:
             _check_pixdim(path, header)
-        affine = stored = _affine_of(path, header)
-        if spacing is not None:
-            affine = stored.copy()
-            with np.errstate(all="ignore"):  # zero and NaN are refused below
-                affine[:3, :3] *= np.asarray(spacing) / np.linalg.norm(stored[:3, :3], axis=0)
+        stored = _affine_of(path, header)
+        affine = stored if spacing is None else rescaled(stored, spacing)
         check_place(path, affine)
     except InputError as error:
         if spacing is None:
@@ -108,8 +105,7 @@ def _affine_of(path: Path, header: Any) -> Affine:
     affine = _stored_affine(path, header)[:, REVERSED]
     affine[:3] *= _mm_per_unit(header)
     if header["dim"][0] < 3 and not affine[:3, 0].any():  # a flat image has no third axis to speak of
-        normal = np.cross(affine[:3, 2], affine[:3, 1])
-        affine[:3, 0] = normal / np.linalg.norm(normal)
+        affine[:3, 0] = upright(affine)
     return affine
 
 
@@ -150,9 +146,7 @@ def _oddities(path: Path, header: Any, affine: Affine, shape: Shape3) -> tuple[s
             same = False
         if not same:
             found.append(f"{path}: sform and qform disagree; the sform is used")
-    if not is_orthogonal(affine):
-        found.append(f"{path}: its grid is sheared; distances in mm are approximate")
-    return tuple(found)
+    return (*found, *sheared(path, affine))
 
 
 def scale_of(path: Path, header: Any) -> tuple[float, float]:

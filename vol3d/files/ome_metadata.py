@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vol3d.errors import InputError
+from vol3d.files.place import silent
 from vol3d.files.units import millimetres_of
 from vol3d.geometry.affine import Affine, from_spacing, spacing_of
 from vol3d.shapes import Spacing
@@ -150,5 +151,5 @@ def _in_millimetres(path: Path, place: OmePlace, kept: Any) -> tuple[Affine, Say
     if all(place.units):
         return affine, "spacing", warnings
     if all(scale == 1.0 for scale in place.scale):
-        return affine, "nothing", (*warnings, f"{path} says no spacing; 1 mm is assumed")
+        return affine, "nothing", (*warnings, silent(path))
     return affine, "spacing", (*warnings, f"{path} says no unit of length; mm is assumed")

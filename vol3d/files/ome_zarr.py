@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
+from vol3d.files.decoding import decoding
 from vol3d.files.ome_metadata import SPACE, OmePlace, group_attributes, read_image
-from vol3d.files.planes import decoding, place
+from vol3d.files.place import rescaled, spacing_alone
 from vol3d.files.probabilities import ATTRIBUTE
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.zarr_array import SPARSE, check_array, read_node
-from vol3d.geometry.affine import Affine, spacing_of
+from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
-from vol3d.volume.source import Access, Says, VolumeSource
+from vol3d.volume.source import Access, VolumeSource
 
 CHUNK = 64  # voxels along each axis at most, so that a viewer may look into a part
 SHARD = 256  # one file's, of large volumes
@@ -58,8 +59,7 @@ class ZarrSource:
         self.path, self._axes = path, axes
         self.shape = Shape3(*(int(lengths.get(axis, 1)) for axis in SPACE))
         self.channels, self.dtype = int(lengths.get("c", 1)), np.dtype(self._array.dtype).newbyteorder("=")
-        self.affine, self.warnings = place(path, None)
-        self.says: Says = "nothing"
+        self.affine, self.says, self.warnings = spacing_alone(path, None)
         self.header: OmeHeader | None = None
         self._depth = int(self._array.chunks[axes.index("z")]) if "z" in axes else 1
         self._kept: tuple[Box, NDArray[Any]] | None = None
@@ -113,9 +113,7 @@ def open_ome_zarr(path: Path, *, spacing: Spacing | None = None) -> ZarrSource:
         else:
             return open_ome_zarr(_only_image(path, node.attributes), spacing=spacing)
     if spacing is not None:
-        turned = source.affine.copy()
-        turned[:3, :3] *= np.array(spacing) / spacing_of(turned)
-        source.affine, source.header, source.warnings = turned, None, ()
+        source.affine, source.header, source.warnings = rescaled(source.affine, spacing), None, ()
         source.says = "spacing" if source.says == "nothing" else source.says
     return source
 

@@ -3,7 +3,6 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError, Vol3dError
 from vol3d.files.raw import RawVoxels
-from vol3d.files.tiff_spacing import checked
-from vol3d.geometry.affine import Affine, from_spacing
+from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import Shape3
 from vol3d.volume.source import Access, Says
 
 
@@ -58,30 +55,12 @@ class PlaneSource:
         return out
 
 
-@contextmanager
-def decoding(what: str) -> Iterator[None]:
-    """Name the file, whatever a decoder chokes on: on damaged ones they raise nearly any exception."""
-    try:
-        yield
-    except (Vol3dError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(f"{what} cannot be decoded: {error}") from error
-
-
 def each_plane(voxels: RawVoxels) -> Iterator[NDArray[Any]]:
     """Every (Y, X) plane of staged voxels, channel by channel."""
     channels, *extent = voxels.shape
     for channel in range(channels):
         for slab in slabs(Shape3(*extent), 1):
             yield voxels.read(slab, channel=channel)[0, 0]
-
-
-def place(path: Path, spacing: Spacing | None) -> tuple[Affine, tuple[str, ...]]:
-    """The affine of a spacing that a file says, of 1 mm and a warning where it says none."""
-    if spacing is None:
-        return from_spacing(Spacing(1.0, 1.0, 1.0)), (f"{path} says no spacing; 1 mm is assumed",)
-    return from_spacing(checked(path, spacing)), ()
 
 
 def gaps(folder: Path, paths: Sequence[Path]) -> tuple[str, ...]:

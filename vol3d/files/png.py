@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError, UsageError
+from vol3d.files.decoding import decoding
 from vol3d.files.gzipped import MAX_RATIO
 from vol3d.files.pictures import SIGNATURE, png_bytes
-from vol3d.files.planes import PlaneSource, SliceNames, decoding, gaps, place
+from vol3d.files.place import spacing_alone, spacing_beside
+from vol3d.files.planes import PlaneSource, SliceNames, gaps
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.slices import slices_of
-from vol3d.files.tiff_spacing import spacing_beside
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
 
@@ -93,7 +94,7 @@ def _open(paths: list[Path], name: Path, given: Spacing | None) -> PlaneSource:
     def plane(channel: int, z: int) -> NDArray[Any]:  # noqa: ARG001
         return _decoded(paths[z], kinds[0])
 
-    affine, warnings = place(name, given)
+    affine, says, warnings = spacing_alone(name, given)
     return PlaneSource(
         shape=Shape3(len(paths), kinds[0].height, kinds[0].width),
         channels=kinds[0].samples,
@@ -102,7 +103,7 @@ def _open(paths: list[Path], name: Path, given: Spacing | None) -> PlaneSource:
         plane=plane,
         warnings=warnings + (gaps(name, paths) if len(paths) > 1 else ()),
         header=SliceNames(tuple(path.name for path in paths)) if name not in paths else None,
-        says="spacing" if given else "nothing",
+        says=says,
     )
 
 

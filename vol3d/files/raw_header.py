@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from vol3d.errors import InputError
-from vol3d.files.place import at_spacing, check_place
+from vol3d.files.place import at_spacing, check_place, sheared, silent, upright
 from vol3d.files.units import millimetres_of
-from vol3d.geometry.affine import Affine, is_orthogonal
+from vol3d.geometry.affine import Affine
 from vol3d.shapes import Shape3, Spacing, shape3
 from vol3d.volume.source import Says
 
@@ -60,9 +60,7 @@ class RawHeader:
 
     def oddities(self, path: Path, affine: Affine) -> tuple[str, ...]:
         """Sentences about what can be used but deserves a look, once the place is known."""
-        sheared = () if is_orthogonal(affine) else (f"{path}: its grid is sheared; distances in mm are approximate",)
-        unsaid = (f"{path} says no spacing; 1 mm is assumed",) if self.says == "nothing" else ()
-        return self.warnings + unsaid + sheared
+        return self.warnings + ((silent(path),) if self.says == "nothing" else ()) + sheared(path, affine)
 
 
 def integers(path: Path, name: str, words: Sequence[str]) -> list[int]:
@@ -116,7 +114,5 @@ def directions_of(columns: Sequence[Sequence[float]], origin: Sequence[float], w
     affine[:3, 3] = [*origin, 0.0][:3]
     affine[:3] *= world
     if len(columns) == 2:
-        with np.errstate(all="ignore"):
-            normal = np.cross(affine[:3, 2], affine[:3, 1])
-            affine[:3, 0] = normal / np.linalg.norm(normal)
+        affine[:3, 0] = upright(affine)
     return affine

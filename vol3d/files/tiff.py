@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError, UsageError
+from vol3d.files.decoding import decoding
 from vol3d.files.names import PNG
 from vol3d.files.pictures import png_bytes
-from vol3d.files.planes import PlaneSource, SliceNames, decoding, each_plane, gaps, place
+from vol3d.files.place import SPACING_FILE, spacing_alone, spacing_beside
+from vol3d.files.planes import PlaneSource, SliceNames, each_plane, gaps
 from vol3d.files.png import stored_png_type
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.tiff_pages import Page, pages, slices_of
-from vol3d.files.tiff_spacing import SPACING_FILE, ome_xml, spacing_beside, spacing_inside
+from vol3d.files.tiff_spacing import ome_xml, spacing_inside
 from vol3d.geometry.affine import Affine, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -61,10 +63,8 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         with lock, decoding(str(path)):
             return planes(number_of(channel // samples, z))
 
-    affine, warnings = place(path, given)
-    source = PlaneSource(
-        shape, groups * samples, dtype, affine, plane, warnings=warnings, says="spacing" if given else "nothing"
-    )
+    affine, says, warnings = spacing_alone(path, given)
+    source = PlaneSource(shape, groups * samples, dtype, affine, plane, warnings=warnings, says=says)
     weakref.finalize(source, file.close)
     return source
 
@@ -91,7 +91,7 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
     with decoding(str(paths[0])), _tifffile().TiffFile(paths[0]) as file:
         given = spacing or spacing_beside(folder, folder.parent) or spacing_inside(paths[0], file)
         dtype, samples = _number_type(paths[0], file.pages[0].dtype), found[0][1].samples
-    affine, warnings = place(folder, given)
+    affine, says, warnings = spacing_alone(folder, given)
     return PlaneSource(
         shape=Shape3(len(paths), found[0][1].height, found[0][1].width),
         channels=samples,
@@ -100,7 +100,7 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         plane=plane,
         warnings=warnings + gaps(folder, paths),
         header=SliceNames(tuple(path.name for path in paths)),
-        says="spacing" if given else "nothing",
+        says=says,
     )
 
 

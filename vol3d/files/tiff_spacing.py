@@ -1,36 +1,17 @@
-"""Where TIFF keeps millimetres: a spacing.json of ours, OME-XML, or ImageJ's description."""
+"""Where TIFF keeps millimetres: OME-XML, or ImageJ's description."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vol3d.errors import InputError, UsageError
-from vol3d.files.atomic import read_text
+from vol3d.errors import UsageError
+from vol3d.files.place import checked
 from vol3d.files.units import millimetres_of
 from vol3d.shapes import Shape3, Spacing
 
-SPACING_FILE = "spacing.json"
 _OME_TYPES = {"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"}
-
-
-def spacing_beside(*folders: Path) -> Spacing | None:
-    """The first spacing.json of these folders, ``{"z": 0.05, "y": 0.05, "x": 0.05}`` in mm; None without one.
-
-    Raises:
-        InputError: it says something else.
-    """
-    for folder in folders:
-        path = folder / SPACING_FILE
-        if path.is_file():
-            try:
-                data = json.loads(read_text(path))
-                return checked(path, Spacing(*(float(data[axis]) for axis in "zyx")))
-            except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f'{path}: expected {{"z": mm, "y": mm, "x": mm}} ({error!r})') from error
-    return None
 
 
 def spacing_inside(path: Path, file: Any) -> Spacing | None:
@@ -41,13 +22,6 @@ def spacing_inside(path: Path, file: Any) -> Spacing | None:
     """
     values = _from_ome(file.ome_metadata) if file.is_ome else _from_imagej(file) if file.is_imagej else None
     return None if values is None else checked(path, values)
-
-
-def checked(path: Path, spacing: Spacing) -> Spacing:
-    """The spacing, if it is one."""
-    if not all(np.isfinite(v) and v > 0 for v in spacing):
-        raise InputError(f"{path}: expected a spacing (z, y, x) above zero, got {tuple(spacing)} mm")
-    return spacing
 
 
 def ome_xml(shape: Shape3, *, channels: int, dtype: np.dtype[Any], spacing: Spacing) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from vol3d.errors import InputError
 from vol3d.files.atomic import read_text
-from vol3d.files.planes import decoding
+from vol3d.files.decoding import decoding
 
 MAX_CHUNK_BYTES = 2**31  # what one chunk may take in memory
 SPARSE = "vol3d_sparse"  # the attribute that says: chunks of the fill value were never stored
