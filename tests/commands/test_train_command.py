@@ -119,6 +119,31 @@ def test_a_wrong_override_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("labels", ["{lesion: [2], organ: [1, 2]}", "{a: [1], b: [2], c: [1]}"])
+def test_an_inner_region_before_its_outer_one_is_refused(
+    labels: str, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main_train([str(tiny_data), "--out", str(tmp_path / "run"), f"data.labels={labels}"]) == 2
+    assert "outer before inner" in told(capsys)
+    assert main_train([str(tiny_data), *TINY_TRAINING, "--dry-run", "data.labels={organ: [1, 2], lesion: [2]}"]) == 0
+
+
+def test_regions_without_a_voxel_and_values_without_a_region_are_told(
+    tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    assert main_train([str(tiny_data), *TINY_TRAINING, *out, "data.labels={liver: [7], lung: [8, 9]}"]) == 3
+    assert "no case has a voxel of the regions liver, lung" in (sentence := told(capsys))
+    assert "hold the values 1, 2;" in sentence
+    assert not (tmp_path / "run").exists()
+    assert main_train([str(tiny_data), *TINY_TRAINING, "--dry-run", "data.labels={liver: [7], tube: [1]}"]) == 0
+    err = capsys.readouterr().err
+    assert "warning: nothing can be learned of what no case has: liver\n" in err
+    assert "label values in no region, taken for background: 2\n" in err
+    assert main_train([str(tiny_data), *TINY_TRAINING, "--dry-run"]) == 0
+    assert "region" not in capsys.readouterr().err.replace("region_weights", "")
+
+
 def test_an_option_that_the_network_does_not_take_is_refused(
     tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from vol3d.errors import UsageError
 from vol3d.patches.sampling import TrainingCase
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
-from vol3d.tasks.symmetries import mirror_swap, with_symmetries
+from vol3d.tasks.symmetries import mirror_swap, mirrors_left_out, with_symmetries
 from vol3d.tasks.train import train
 from vol3d.tasks.training_data import PreparedCase, batches_of
 from vol3d.volume.source import ArraySource
@@ -58,6 +58,27 @@ def test_what_is_decided(
     assert found.augmentation.mirror_axes == found.inference.mirror_axes == axes
     assert found.augmentation.quarter_turns is turns
     assert found.data.mirror_pairs == pairs
+
+
+@pytest.mark.parametrize(
+    ("labels", "overrides", "anatomical", "told"),
+    [
+        (LOBES, (), True, "no mirrors along x: they would confuse the sides of middle_lobe_right "),
+        (KIDNEYS, (), False, "no mirrors along z, y, x: they would confuse the sides of left_kidney, right_kidney "),
+        ("{left: [1, 2], right: [3]}", (), True, "no mirrors along x: they would confuse the sides of left, right "),
+        (KIDNEYS, (), True, ""),
+        (LOBES, ("data.mirror_pairs=[]",), True, ""),
+        (LOBES, ("augmentation.mirror_axes=[z]",), True, ""),
+    ],
+)
+def test_mirrors_that_sides_forbid_are_told(
+    labels: str, overrides: tuple[str, ...], anatomical: bool, told: str
+) -> None:
+    wanted = load(Config, text=None, name="test", overrides=(f"data.labels={labels}", *overrides))
+    found = filled(f"data.labels={labels}", *overrides, anatomical=anatomical)
+    sentence = mirrors_left_out(wanted, found)
+    assert sentence.startswith(told)
+    assert bool(sentence) == bool(told)
 
 
 @pytest.mark.parametrize("section", ["augmentation", "inference"])

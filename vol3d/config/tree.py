@@ -42,8 +42,19 @@ class DataSettings:
             raise ValueError(f"folds must be at least 2, got {self.folds}")
         if self.labels != "auto":
             schema = self.schema()
+            self._check_order()
             if self.mirror_pairs != "auto":
                 swap_of(schema, self.mirror_pairs)
+
+    def _check_order(self) -> None:
+        regions = [] if self.labels == "auto" else list(self.labels.items())
+        for number, (name, values) in enumerate(regions):
+            for later, others in regions[number + 1 :]:
+                if set(values) <= set(others):
+                    raise ValueError(
+                        f"labels: {name!r} lies within {later!r}, which follows and would hide it; "
+                        "order them outer before inner"
+                    )
 
     def schema(self) -> LabelSchema:
         """The label schema. Raises ValueError while labels says auto."""

@@ -53,6 +53,23 @@ def with_symmetries(config: Config, *, anatomical: bool) -> Config:
     return replace(config, data=data, augmentation=augmentation, inference=inference)
 
 
+def mirrors_left_out(config: Config, filled: Config) -> str:
+    """Which mirrors the plan does without on account of sides, in a sentence; "" where it takes all it can."""
+    patch, pairs = filled.sampling.patch, filled.data.mirror_pairs
+    if config.augmentation.mirror_axes != "auto" or patch == "auto" or pairs == "auto":
+        return ""
+    used = filled.augmentation.mirror_axes
+    left_out = [axis for axis, n in zip(AXES, patch, strict=True) if n > 1 and axis not in used]
+    if not left_out:
+        return ""
+    sides = sides_of(filled.data.schema().names)
+    names = sides.alone or [name for pair in pairs or sides.pairs for name in pair]
+    return (
+        f"no mirrors along {', '.join(left_out)}: they would confuse the sides of {', '.join(names)} "
+        "(data.mirror_pairs=[] says that the names mean nothing)"
+    )
+
+
 def _with_pairs(data: DataSettings) -> tuple[DataSettings, tuple[str, ...]]:
     """The pairs of the user or of the regions' names, and the sides without a partner that change places with it."""
     if data.mirror_pairs != "auto":

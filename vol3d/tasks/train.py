@@ -13,7 +13,7 @@ from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case
 from vol3d.datasets.dataset import Dataset, counted
 from vol3d.datasets.dictionaries import dataset_of
-from vol3d.datasets.fingerprint import fingerprint
+from vol3d.datasets.fingerprint import Fingerprint, fingerprint
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
@@ -26,6 +26,7 @@ from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.plugins import differing, lacking
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.signals import stop_flag
+from vol3d.tasks.symmetries import mirrors_left_out
 from vol3d.tasks.training_data import measure
 
 
@@ -142,7 +143,27 @@ def _planned(config: Config, found: Dataset, cases: Sequence[Case], device: torc
         anatomical=any(case.placed for case in facts.cases),
         device=device,
     )
+    _check_regions(filled.data, facts, reporter)
     if filled.data.mirror_pairs:
         pairs = ", ".join(" and ".join(pair) for pair in filled.data.mirror_pairs)
         reporter.note(f"change places in a mirror along x: {pairs}")
+    if left_out := mirrors_left_out(config, filled):
+        reporter.note(left_out)
     return filled
+
+
+def _check_regions(data: DataSettings, found: Fingerprint, reporter: Reporter) -> None:
+    """Tell of regions that no case has and of values that no region has; refuse if that is all there is."""
+    assert data.labels != "auto"
+    occurring, wanted = set(found.label_values), {value for values in data.labels.values() for value in values}
+    absent = [name for name, values in data.labels.items() if occurring.isdisjoint(values)]
+    rest = ", ".join(map(str, sorted(occurring - wanted)))
+    if len(absent) == len(data.labels):
+        raise InputError(
+            f"no case has a voxel of the regions {', '.join(absent)} (data.labels, or those of dataset.json): the "
+            f"labels hold the values {rest}; say with data.labels what they mean"
+        )
+    if absent:
+        reporter.warn(f"nothing can be learned of what no case has: {', '.join(absent)}")
+    if rest:
+        reporter.note(f"label values in no region, taken for background: {rest}")
