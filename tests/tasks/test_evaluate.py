@@ -174,6 +174,14 @@ def test_other_grids_are_refused_naming_both(tmp_path: Path, oblique_affine: NDA
     assert evaluate(elsewhere, truth, spacing=SPACING).cases[0][1].values["dice"] == 1.0
 
 
+@pytest.mark.parametrize(("predicted", "true"), [("p.npy", "t.nii.gz"), ("p.nrrd", "t.npy"), ("p.npy", "t.h5")])
+def test_a_file_that_says_nothing_lies_where_the_other_does(tmp_path: Path, predicted: str, true: str) -> None:
+    truth, prediction = save(tmp_path / true, organ()), save(tmp_path / predicted, organ()[::-1])
+    ((_, scores),) = evaluate(prediction, truth).cases
+    ((_, expected),) = evaluate(prediction, truth, spacing=SPACING).cases
+    assert scores.values["hd95_mm"] == pytest.approx(expected.values["hd95_mm"], rel=1e-6)
+
+
 @pytest.mark.parametrize("wrong", [0.5, -1.0, 300.0, np.nan])
 def test_what_is_no_label_is_refused(tmp_path: Path, wrong: float) -> None:
     image = organ().astype(np.float32)

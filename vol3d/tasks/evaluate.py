@@ -262,7 +262,8 @@ def _read(
 def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *, trusted: bool) -> Spacing:
     """The spacing of two volumes on one grid: of equal shape and, where the headers are trusted, in one place.
 
-    A format that only says a spacing (it keeps no header) is where the other volume is.
+    A format that only says a spacing (it keeps no header) is where the other volume is, and one that says
+    nothing has the other's spacing, too.
     """
     grids = " and ".join(
         f"{name_of(one)} (z, y, x: {tuple(s.shape)} voxels of {_triple(spacing_of(s.affine))} mm, "
@@ -271,10 +272,11 @@ def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *,
     )
     if predicted.shape != true.shape:
         raise InputError(f"{grids} lie on different grids; predict at the truth's grid, or resample one of them")
-    placed = [s for s in (predicted, true) if s.says == "place"]
-    if trusted and len(placed) != 1 and not agree(predicted.affine, true.affine, true.shape):
+    known = {predicted.says, true.says}
+    comparable = "nothing" not in known and known != {"place", "spacing"}
+    if trusted and comparable and not agree(predicted.affine, true.affine, true.shape):
         raise InputError(f"{grids} lie in different places; if only the headers are wrong, give --spacing")
-    return spacing_of((placed or [true])[0].affine)
+    return spacing_of(max((true, predicted), key=lambda s: ("nothing", "spacing", "place").index(s.says)).affine)
 
 
 def _triple(values: Iterable[float]) -> str:
