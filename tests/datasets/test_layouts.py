@@ -360,6 +360,9 @@ def test_wrong_lines_of_a_list_are_told(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a.nii a.nii a.nii\n\na.nii\na.nii b.nii c.nii d.nii\n")
     with pytest.raises(InputError, match=r"not so in line 1, 4\. A table"):
         detect(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("id,rle,height\n" * 500)
+    with pytest.raises(InputError, match=r"in line 1, 2, 3, 4, 5, 6, 7, 8 and 492 more\. A table"):
+        detect(tmp_path / "list.txt")
     (tmp_path / "list.txt").write_text("a.nii b.nii\nc.nii a.nii\n")
     with pytest.raises(InputError, match=r"2 files do not exist: .*b\.nii, .*c\.nii"):
         detect(tmp_path / "list.txt")
