@@ -68,7 +68,7 @@ def test_the_only_volume_is_found_and_one_of_several_named(path: Path, chunks: A
     del source
     with h5py.File(path, "a") as file:
         file["mask"] = VOXELS % 2
-    with pytest.raises(InputError, match=r"got 2; .* as .*/DATASET of mask \(20, 131, 17\), raw/ct"):
+    with pytest.raises(InputError, match=r"got 2; .* as .*/NAME of mask \(20, 131, 17\), raw/ct"):
         open_volume(path)
     assert np.array_equal(read_all(open_volume(path / "raw" / "ct"))[0], VOXELS)
     assert [(v.name, v.paths) for v in find_volumes(path / "mask")] == [("scan 1", (path / "mask",))]

@@ -4,7 +4,6 @@ import io
 import math
 import os
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 from tokenize import TokenError
@@ -13,13 +12,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError, ResourceError
-from vol3d.files.atomic import writing
+from vol3d.errors import InputError
 from vol3d.files.decoding import decoding
 from vol3d.files.gzipped import MAX_RATIO
 from vol3d.files.names import file_and_inside
 from vol3d.files.place import spacing_alone
 from vol3d.files.raw import RawVoxels, StagedSink
+from vol3d.files.temporary import temporary_file
+from vol3d.files.voxels import channels_and_shape, check_type, chosen
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import Access
@@ -39,15 +39,11 @@ class NpySource:
 
     def __init__(self, name: Path, stream: IO[bytes], *, spacing: Spacing | None = None) -> None:
         shape, fortran, dtype, offset = _header(name, stream)
-        if dtype.hasobject or dtype.kind not in "biuf" or dtype.itemsize > 8:
-            raise InputError(f"{name}: voxels of type {dtype} cannot be read; expected integers or real floats")
-        if len(shape) not in (3, 4) or min(shape) < 1:
-            raise InputError(f"{name}: expected a (Z, Y, X) or (C, Z, Y, X) array, got shape {shape}")
+        check_type(name, dtype)
+        self.channels, self.shape = channels_and_shape(name, shape)
         expected, actual = offset + math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size
         if actual < expected:
             raise InputError(f"{name} is truncated: expected {expected} bytes, got {actual}")
-        self.channels, *extent = (1, *shape) if len(shape) == 3 else shape
-        self.shape = Shape3(*extent)
         self.dtype = dtype.newbyteorder("=")
         self.affine, self.says, self.warnings = spacing_alone(name, spacing)
         self._map: NDArray[Any] | RawVoxels
@@ -88,14 +84,17 @@ def open_npz(path: Path, *, spacing: Spacing | None = None) -> NpySource:
         if len(found) > MAX_MEMBERS:
             raise InputError(f"{file} holds {len(found)} arrays, more than {MAX_MEMBERS}: it is no volume")
         shapes = {info.filename.removesuffix(".npy"): _member_shape(members, info) for info in found}
-        volumes = [key for key, shape in shapes.items() if len(shape) in (3, 4)]
-        wanted = name or (volumes[0] if len(volumes) == 1 else "")
-        if wanted not in shapes:
-            told = ", ".join(f"{key} {shape}" for key, shape in list(shapes.items())[:10])
-            raise InputError(f"{file}: expected one volume, got {len(volumes)}; name one as {file}/NAME of {told}")
-        info = found[list(shapes).index(wanted)]
-        with tempfile.TemporaryFile() as stream:
-            _spool(Path(path), members, info, stream)
+        info = found[list(shapes).index(chosen(file, name, shapes))]
+        size, kinds = info.file_size, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        if size > info.compress_size * MAX_RATIO or info.compress_type not in kinds:
+            raise InputError(
+                f"{path}: {info.compress_size} bytes, deflated, cannot hold {size}; it is damaged or forged"
+            )
+        with temporary_file(Path(path), size=size) as stream:
+            with members.open(info) as packed:  # zipfile compares its checksum
+                shutil.copyfileobj(packed, stream, 1 << 20)
+            stream.flush()
+            stream.seek(0)
             return NpySource(Path(path), stream, spacing=spacing)
 
 
@@ -127,17 +126,3 @@ def _member_shape(members: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int,
     except InputError:
         return ()
     return shape if dtype.kind in "biuf" else ()
-
-
-def _spool(path: Path, members: zipfile.ZipFile, info: zipfile.ZipInfo, stream: IO[bytes]) -> None:
-    """Decompress a member into the temporary folder; zipfile compares its checksum."""
-    size, place = info.file_size, Path(tempfile.gettempdir())
-    if size > info.compress_size * MAX_RATIO or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InputError(f"{path}: {info.compress_size} bytes, deflated, cannot hold {size}; it is damaged or forged")
-    free = shutil.disk_usage(place).free
-    if size > free:
-        raise ResourceError(f"{path} needs {size} bytes in {place}, {free} are free; set TMPDIR to a larger disk")
-    with writing(place), members.open(info) as packed:
-        shutil.copyfileobj(packed, stream, 1 << 20)
-    stream.flush()
-    stream.seek(0)

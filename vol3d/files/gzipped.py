@@ -1,14 +1,12 @@
 """Gzip, and zlib's own wrapper, as a bounded stream whose checksum is always read."""
 
 import os
-import shutil
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vol3d.errors import InputError, ResourceError
-from vol3d.files.atomic import writing
+from vol3d.errors import InputError
+from vol3d.files.temporary import temporary_file
 
 MAGIC = b"\x1f\x8b"
 MAX_RATIO = 1032  # deflate cannot shrink further
@@ -81,15 +79,8 @@ def spool(path: Path, *, expected_bytes: int, start: int = 0) -> tuple[int, str]
         InputError: the stream is damaged, shorter, or much longer than that.
         ResourceError: the temporary folder has not the room.
     """
-    place = Path(tempfile.gettempdir())
-    free = shutil.disk_usage(place).free
-    if expected_bytes > free:
-        raise ResourceError(
-            f"{path} needs {expected_bytes} bytes in {place} to be decompressed, {free} are free; "
-            "set TMPDIR to a larger disk"
-        )
     inflated, count = Inflated(path, start=start), 0
-    with writing(place), tempfile.TemporaryFile(dir=place) as stream:
+    with temporary_file(path, size=expected_bytes) as stream:
         for piece in inflated:
             stream.write(piece[: max(0, expected_bytes - count)])
             count += len(piece)

@@ -16,7 +16,7 @@ from vol3d.files.decoding import decoding
 from vol3d.files.names import file_and_inside
 from vol3d.files.place import spacing_alone
 from vol3d.files.raw import RawVoxels, StagedSink
-from vol3d.files.zarr_array import MAX_CHUNK_BYTES, SPARSE
+from vol3d.files.voxels import SPARSE, channels_and_shape, check_chunk, check_type, chosen, without_bool
 from vol3d.geometry.affine import Affine, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
@@ -45,12 +45,11 @@ class Hdf5Source:
         weakref.finalize(self, opened.close)
         with decoding(str(path)):
             self._dataset: Any = _chosen(opened, file, name)
+            check_type(path, self._dataset.dtype)
+            self.channels, self.shape = channels_and_shape(path, self._dataset.shape or ())
             _check_stored(path, self._dataset)
-            given = spacing or _spacing_in(self._dataset.attrs)
-            shape, kept = self._dataset.shape, self._dataset.attrs.get(_AFFINE)
+            given, kept = spacing or _spacing_in(self._dataset.attrs), self._dataset.attrs.get(_AFFINE)
         self.path = path
-        self.channels, *extent = (1, *shape) if len(shape) == 3 else shape
-        self.shape = Shape3(*extent)
         self.dtype = np.dtype(self._dataset.dtype).newbyteorder("=")
         self.affine, self.says, self.warnings = spacing_alone(path, given)
         with decoding(str(path)):
@@ -80,7 +79,7 @@ def open_hdf5(path: Path, *, spacing: Spacing | None = None) -> Hdf5Source:
 
 def create_hdf5(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, affine: Affine, **_: object) -> StagedSink:
     """Begin a compressed dataset /labels, with the affine and, for other programs, the spacing as attributes."""
-    stored, spacing = np.dtype(np.uint8) if np.dtype(dtype) == np.bool_ else np.dtype(dtype), spacing_of(affine)
+    stored, spacing = without_bool(dtype), spacing_of(affine)
 
     def encode(voxels: RawVoxels, to: Path) -> None:
         import h5py
@@ -113,15 +112,8 @@ def _chosen(file: Any, path: Path, name: str) -> Any:
 
     found: dict[str, Any] = {}
     file.visititems(lambda key, item: found.update({key: item}) if isinstance(item, h5py.Dataset) else None)
-    volumes = [key for key, dataset in found.items() if len(dataset.shape or ()) in (3, 4)]
-    wanted = name or (volumes[0] if len(volumes) == 1 else "")
-    if wanted not in found:
-        told = ", ".join(f"{key} {dataset.shape}" for key, dataset in list(found.items())[:10]) or "nothing"
-        raise InputError(
-            f"{path}: expected one volume, got {len(volumes)}; links are not followed; "
-            f"name one as {path}/DATASET of {told}"
-        )
-    return found[wanted]
+    shapes = {key: dataset.shape or () for key, dataset in found.items()}
+    return found[chosen(path, name, shapes, aside="; links are not followed")]
 
 
 def _spacing_in(attributes: Any) -> Spacing | None:
@@ -133,16 +125,11 @@ def _spacing_in(attributes: Any) -> Spacing | None:
 
 
 def _check_stored(path: Path, dataset: Any) -> None:
-    """Refuse a dataset that is no volume of numbers, or whose voxels are not all in the file."""
-    shape, dtype, chunk = dataset.shape or (), dataset.dtype, dataset.chunks
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise InputError(f"{path}: voxels of type {dtype} cannot be read; expected integers or real floats")
-    if len(shape) not in (3, 4) or min(shape) < 1:
-        raise InputError(f"{path}: expected a (Z, Y, X) or (C, Z, Y, X) array, got shape {shape}")
+    """Refuse a dataset whose voxels are not all in the file, or in chunks that are too large."""
+    shape, dtype, chunk = dataset.shape, dataset.dtype, dataset.chunks
     if dataset.external or dataset.is_virtual:
         raise InputError(f"{path}: its voxels lie in other files, which are not opened; copy them into one dataset")
-    if math.prod(chunk or ()) * dtype.itemsize > MAX_CHUNK_BYTES:
-        raise InputError(f"{path}: a chunk of {chunk} {dtype} voxels takes more than {MAX_CHUNK_BYTES} bytes")
+    check_chunk(path, chunk or (), dtype)
     if chunk is None:
         stored, total, what = dataset.id.get_storage_size(), math.prod(shape) * dtype.itemsize, "bytes"
     else:

@@ -19,6 +19,7 @@ from vol3d.files import gzipped, metaimage_header, nrrd_header
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.raw_header import RawHeader
 from vol3d.files.stored import FROM_THE_END, StoredVoxels
+from vol3d.files.voxels import without_half
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
@@ -134,7 +135,7 @@ def create_nrrd(
     Where like came from a NRRD with this very grid, its geometry is carried over word by word, and
     nothing else of it. bool becomes uint8, float16 float32.
     """
-    stored = _stored_type(dtype)
+    stored = without_half(dtype).newbyteorder("<")
     text = nrrd_header.header_text(
         shape=shape,
         channels=channels,
@@ -165,7 +166,7 @@ def create_metaimage(
     Where like came from a MetaImage with this very grid, its geometry is carried over word by word, and
     nothing else of it. bool becomes uint8, float16 float32.
     """
-    stored = _stored_type(dtype)
+    stored = without_half(dtype).newbyteorder("<")
     fields = _fields_of(like, "MetaImage", shape, affine)
     text = metaimage_header.header_text(shape=shape, channels=channels, dtype=stored, affine=affine, fields=fields)
     header = text.encode()
@@ -210,11 +211,6 @@ def _fields_of(like: VolumeSource | None, kind: str, shape: Shape3, affine: Affi
     if isinstance(header, ItkHeader) and header.kind == kind and header.shape == shape:
         return header.fields if np.array_equal(header.affine, affine) else None
     return None
-
-
-def _stored_type(dtype: Any) -> np.dtype[Any]:
-    stored: np.dtype[Any] = np.dtype({"bool": np.uint8, "float16": np.float32}.get(np.dtype(dtype).name, dtype))
-    return stored.newbyteorder("<")
 
 
 def _interleaved(voxels: RawVoxels) -> Iterator[bytes]:

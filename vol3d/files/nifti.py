@@ -23,6 +23,7 @@ from vol3d.files.nifti_header import (
 )
 from vol3d.files.raw import StagedSink
 from vol3d.files.stored import StoredVoxels
+from vol3d.files.voxels import without_half
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
@@ -100,7 +101,7 @@ def create_nifti(
     import nibabel
 
     path = Path(path)
-    stored = np.dtype({"bool": np.uint8, "float16": np.float32}.get(np.dtype(dtype).name, dtype)).newbyteorder("<")
+    stored = without_half(dtype).newbyteorder("<")
     given = like.header if like is not None and isinstance(like.header, NiftiHeader) else None
     dims = (*shape[::-1], channels) if channels > 1 else shape[::-1]
     if given is not None and given.describes(shape, affine):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vol3d.errors import InputError
 from vol3d.files.place import MM_LIMITS, check_place, rescaled, sheared, upright
+from vol3d.files.voxels import check_type
 from vol3d.geometry.affine import Affine, agree, from_spacing
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import Says
@@ -48,7 +49,9 @@ def parse(path: Path, start: bytes) -> Any:
             if not bytes(header["magic"]).startswith(magic):
                 raise InputError(f"{path} is an Analyze or a two-file NIfTI; convert it to a single .nii file")
             return header
-    raise InputError(f"{path} is not a NIfTI file, or shorter than its header: it begins with {start[:16]!r}")
+    raise InputError(  # NIfTI is tried when no other format was recognised
+        f"{path} is of no format that is read here, or damaged at its beginning: {start[:16]!r}"
+    )
 
 
 def stored_type(path: Path, header: Any) -> tuple[np.dtype[Any], int]:
@@ -59,8 +62,7 @@ def stored_type(path: Path, header: Any) -> tuple[np.dtype[Any], int]:
         raise InputError(f"{path}: there is no NIfTI data type {error}") from error
     if dtype.names is not None:
         return np.dtype(np.uint8), len(dtype.names)
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputError(f"{path}: voxels of type {dtype} cannot be read; expected integers or real floats")
+    check_type(path, dtype)
     return dtype, 1
 
 

@@ -17,7 +17,8 @@ from vol3d.files.ome_metadata import SPACE, OmePlace, group_attributes, read_ima
 from vol3d.files.place import rescaled, spacing_alone
 from vol3d.files.probabilities import ATTRIBUTE
 from vol3d.files.raw import RawVoxels, StagedSink
-from vol3d.files.zarr_array import SPARSE, check_array, read_node
+from vol3d.files.voxels import SPARSE, without_bool
+from vol3d.files.zarr_array import check_array, read_node
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -134,7 +135,6 @@ def create_ome_zarr(
     A level takes every second voxel of the one before along the axes that are longer than a chunk.
     Where like came from OME-Zarr with this very grid, its scale, translation and units are kept.
     """
-    stored = np.dtype(np.uint8) if np.dtype(dtype) == np.bool_ else np.dtype(dtype)
     given = like.header if like is not None and isinstance(like.header, OmeHeader) else None
     kept = given is not None and given.shape == shape and np.array_equal(given.affine, affine)
     there = given.place if given is not None and kept else OmePlace.of(affine)
@@ -148,7 +148,7 @@ def create_ome_zarr(
         for level, step in enumerate(steps):
             _write_level(group, str(level), voxels, step)
 
-    return StagedSink(Path(path), shape=(channels, *shape), dtype=stored, encode=encode)
+    return StagedSink(Path(path), shape=(channels, *shape), dtype=without_bool(dtype), encode=encode)
 
 
 def _plain(path: Path, array: dict[str, Any], attributes: dict[str, Any]) -> ZarrSource:

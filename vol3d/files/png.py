@@ -16,6 +16,7 @@ from vol3d.files.place import spacing_alone, spacing_beside
 from vol3d.files.planes import PlaneSource, SliceNames, gaps
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.slices import slices_of
+from vol3d.files.voxels import without_bool
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
 
@@ -79,7 +80,7 @@ def stored_png_type(path: Path, dtype: Any) -> np.dtype[Any]:
     Raises:
         UsageError: it has none for them.
     """
-    stored = np.dtype(np.uint8 if np.dtype(dtype) == np.bool_ else dtype)
+    stored = without_bool(dtype)
     if stored not in (np.uint8, np.uint16):
         raise UsageError(f"cannot write {path}: PNG holds uint8 and uint16, got {stored}")
     return stored

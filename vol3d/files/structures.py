@@ -1,7 +1,5 @@
 """A folder of one mask per structure as one volume of label values."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError, ResourceError, UsageError
-from vol3d.files.atomic import writing
+from vol3d.errors import InputError, UsageError
 from vol3d.files.names import natural_key, stem_of, suffix_of
+from vol3d.files.temporary import temporary_file
 from vol3d.files.volumes import open_volume, volume_files, volume_paths
 from vol3d.geometry.affine import agree
 from vol3d.geometry.box import Box
@@ -114,14 +112,7 @@ class MergedMasks:
             raise InputError(f"{self._folder}: not one mask on the grid of {path.name}: {', '.join(wrong)}")
 
     def _merge(self) -> NDArray[np.uint8]:
-        place, size = Path(tempfile.gettempdir()), self.shape.voxels
-        free = shutil.disk_usage(place).free
-        if size > free:
-            raise ResourceError(
-                f"{self._folder} needs {size} bytes in {place} for its masks as one volume, {free} are free; "
-                "set TMPDIR to a larger disk"
-            )
-        with writing(place), tempfile.TemporaryFile(dir=place) as stream:
+        with temporary_file(self._folder, size=self.shape.voxels) as stream:
             merged = np.memmap(stream, np.uint8, mode="w+", shape=tuple(self.shape))
         for value, path in self._paths:
             source = open_volume(path, spacing=self._spacing)  # dropped when done, with what it unpacked

@@ -23,6 +23,7 @@ from vol3d.files.png import stored_png_type
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.tiff_pages import Page, pages, slices_of
 from vol3d.files.tiff_spacing import ome_xml, spacing_inside
+from vol3d.files.voxels import check_type, without_half
 from vol3d.geometry.affine import Affine, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -51,7 +52,8 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
             raise InputError(f"{path} is truncated: expected {found[0].images} planes, got {groups * depth}")
         samples = math.prod(n for axis, n in zip(first.axes, first.shape, strict=True) if axis == "S")
         shape = Shape3(depth, first.imagelength, first.imagewidth)
-        dtype = _number_type(path, series.dtype)
+        dtype: np.dtype[Any] = np.dtype(series.dtype).newbyteorder("=")
+        check_type(path, dtype)
         with decoding(str(path)):
             planes = _planes_of(path, file, count=groups * depth, shape=shape)
     except BaseException:
@@ -90,7 +92,8 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
 
     with decoding(str(paths[0])), _tifffile().TiffFile(paths[0]) as file:
         given = spacing or spacing_beside(folder, folder.parent) or spacing_inside(paths[0], file)
-        dtype, samples = _number_type(paths[0], file.pages[0].dtype), found[0][1].samples
+        dtype, samples = np.dtype(file.pages[0].dtype).newbyteorder("="), found[0][1].samples
+    check_type(paths[0], dtype)
     affine, says, warnings = spacing_alone(folder, given)
     return PlaneSource(
         shape=Shape3(len(paths), found[0][1].height, found[0][1].width),
@@ -112,7 +115,7 @@ def create_stack(
     Raises:
         UsageError: TIFF has no such type.
     """
-    stored = _stored_type(dtype)
+    stored = without_half(dtype)
     description = ome_xml(shape, channels=channels, dtype=stored, spacing=spacing_of(affine))
     size = (channels, *shape)
 
@@ -149,7 +152,7 @@ def create_slices(
     given = like.header.names if like is not None and isinstance(like.header, SliceNames) else ()
     names = given if len(given) == shape.z else [f"{z:04d}.tif" for z in range(shape.z)]
     pictures = names[0].lower().endswith(PNG)
-    stored = stored_png_type(path, dtype) if pictures else _stored_type(dtype)
+    stored = stored_png_type(path, dtype) if pictures else without_half(dtype)
     ome_xml(shape, channels=1, dtype=stored, spacing=spacing)  # refuses a type that TIFF has not
 
     def encode(voxels: RawVoxels, to: Path) -> None:
@@ -219,15 +222,3 @@ def _check_alike(found: Sequence[tuple[str, Page]]) -> None:
     for name, page in found:
         if page.kind != found[0][1].kind:
             raise InputError(f"{name} is {page.kind}, {found[0][0]} is {found[0][1].kind}: they are no volume together")
-
-
-def _number_type(path: Path, stored: Any) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = np.dtype(stored).newbyteorder("=")
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise InputError(f"{path}: pixels of type {dtype} cannot be read; expected integers or real floats")
-    return dtype
-
-
-def _stored_type(dtype: Any) -> np.dtype[Any]:
-    stored: np.dtype[Any] = np.dtype({"bool": np.uint8, "float16": np.float32}.get(np.dtype(dtype).name, dtype))
-    return stored

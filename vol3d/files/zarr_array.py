@@ -19,9 +19,8 @@ import numpy as np
 from vol3d.errors import InputError
 from vol3d.files.atomic import read_text
 from vol3d.files.decoding import decoding
+from vol3d.files.voxels import SPARSE, check_chunk, check_type
 
-MAX_CHUNK_BYTES = 2**31  # what one chunk may take in memory
-SPARSE = "vol3d_sparse"  # the attribute that says: chunks of the fill value were never stored
 _GROUP, _ARRAY = (".zgroup", ".zattrs"), ".zarray"
 # Others may do anything with the bytes they are given: one of Zarr 2's unpickles them.
 _CODECS = {
@@ -80,14 +79,12 @@ def check_array(folder: Path, *, remedy: str) -> None:
         files = tuple(int(n) for n in (about["chunk_grid"]["configuration"]["chunk_shape"] if new else about["chunks"]))
         prefix, separator = _key_encoding(about)
         names, chunk = _unfold(codecs, files)
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise InputError(f"{folder}: voxels of type {stored} cannot be read; expected integers or real floats")
+    check_type(folder, dtype, said=stored)
     if len(shape) != len(files) or min((*shape, *files, *chunk), default=0) < 1:
         raise InputError(f"{folder}: expected positive lengths, got shape {shape} in chunks of {chunk}")
     if names - _CODECS:
         raise InputError(f"{folder} is encoded with {', '.join(sorted(names - _CODECS))}, which is not read here")
-    if math.prod(chunk) * dtype.itemsize > MAX_CHUNK_BYTES:
-        raise InputError(f"{folder}: a chunk of {chunk} {dtype} voxels takes more than {MAX_CHUNK_BYTES} bytes")
+    check_chunk(folder, chunk, dtype)
     if not node.attributes.get(SPARSE):
         lengths = tuple(-(-n // c) for n, c in zip(shape, files, strict=True))
         _check_chunks(folder, lengths, prefix, separator, about.get("fill_value"), remedy)
