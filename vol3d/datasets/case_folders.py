@@ -10,6 +10,7 @@ from vol3d.datasets.dataset import Dataset, arranged
 from vol3d.datasets.manifest import with_structures
 from vol3d.errors import InputError, UsageError
 from vol3d.files.channels import SEPARATORS, TRUTHS
+from vol3d.files.folders import entries
 from vol3d.files.names import stem_of
 from vol3d.files.volumes import volume_files, volume_paths
 
@@ -82,7 +83,7 @@ def _folders(dataset: Path) -> Iterator[_Folder]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and p.name != SEGMENTATIONS)
+    return [p for p in entries(folder) if p.is_dir() and p.name != SEGMENTATIONS]
 
 
 def _roles(folder: Path) -> dict[str, list[Path]]:

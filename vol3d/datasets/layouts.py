@@ -14,8 +14,9 @@ from vol3d.datasets.description import described
 from vol3d.datasets.manifest import MANIFEST, is_table, read_manifest
 from vol3d.errors import InputError, UsageError
 from vol3d.files.channels import SEPARATORS
-from vol3d.files.names import natural_key, stem_of, suffix_of
-from vol3d.files.tiff_pages import slices_of
+from vol3d.files.folders import entries
+from vol3d.files.names import stem_of, suffix_of
+from vol3d.files.tiff_pages import tiff_slices_of
 from vol3d.files.volumes import Slices, volume_paths
 
 ORGAN_MASKS = ("organ_masks", "kidney_mask")
@@ -80,8 +81,7 @@ def _recognised(dataset: Path, channels: Sequence[str] | None, slices: Slices) -
 def _first(dataset: Path, images: str, labels: str) -> Path | None:
     if not (dataset / images).is_dir() or not (dataset / labels).is_dir():
         return None
-    entries = sorted((p for p in (dataset / images).iterdir() if not p.name.startswith(".")), key=natural_key)
-    return entries[0] if entries else dataset / images
+    return next(iter(entries(dataset / images)), dataset / images)
 
 
 def _read_pairs(
@@ -145,7 +145,7 @@ LAYOUTS: dict[str, tuple[Finder, Reader]] = {
     "images/ and labels/": _pairs_of("images", "labels"),
     "imagesTr/ and labelsTr/": _pairs_of("imagesTr", "labelsTr"),
     "folders of TIFF slices NAME/images/ and NAME/labels/": (
-        lambda dataset: next((slices_of(f / "images")[0] for f in _slice_pairs(dataset)), None),
+        lambda dataset: next((tiff_slices_of(f / "images")[0] for f in _slice_pairs(dataset)), None),
         _read_sennet,
     ),
     "BIDS's sub-*/anat/ and derivatives/": (first_of_bids, read_bids),
@@ -165,8 +165,8 @@ def _by_name(folder: Path, ending: str = "", slices: Slices = "volume") -> dict[
     """The volumes of a folder by their names; with an ending, the files that have it."""
     found: dict[str, Path] = {}
     twice = []
-    told = [p for p in folder.iterdir() if ending and suffix_of(p) == ending and not p.name.startswith(".")]
-    for path in sorted(told, key=natural_key) or volume_paths(folder, slices=slices):
+    told = [p for p in entries(folder) if ending and suffix_of(p) == ending]
+    for path in told or volume_paths(folder, slices=slices):
         name = stem_of(path)
         if name in found:
             twice.append(f"{found[name].name} and {path.name}")
@@ -196,14 +196,13 @@ def _organ_masks(dataset: Path, slices: Slices) -> dict[str, Path]:
 
 def _slice_pairs(dataset: Path) -> list[Path]:
     """The subfolders that hold images/ and labels/ of slices."""
-    folders = sorted(p for p in dataset.iterdir() if p.is_dir() and not p.name.startswith("."))
-    pairs = [f for f in folders if all((f / side).is_dir() for side in ("images", "labels"))]
-    return [f for f in pairs if all(slices_of(f / side) for side in ("images", "labels"))]
+    pairs = [f for f in entries(dataset) if all((f / side).is_dir() for side in ("images", "labels"))]
+    return [f for f in pairs if all(tiff_slices_of(f / side) for side in ("images", "labels"))]
 
 
 def _slices_case(folder: Path) -> Case:
     """A folder with images/, labels/ and perhaps an organ mask, all slices, as one case."""
-    images, labels = ({stem_of(p) for p in slices_of(folder / side)} for side in ("images", "labels"))
+    images, labels = ({stem_of(p) for p in tiff_slices_of(folder / side)} for side in ("images", "labels"))
     _check_pairs(folder, images - labels, labels - images)
     mask = next((folder / name for name in ORGAN_MASKS if (folder / name).is_dir()), None)
     name = folder.resolve().name

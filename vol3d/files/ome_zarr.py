@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vol3d.errors import InputError
 from vol3d.files.decoding import decoding
+from vol3d.files.folders import entries
 from vol3d.files.ome_metadata import SPACE, OmePlace, group_attributes, read_image
 from vol3d.files.place import rescaled, spacing_alone
 from vol3d.files.probabilities import ATTRIBUTE
@@ -165,7 +166,7 @@ def _plain(path: Path, array: dict[str, Any], attributes: dict[str, Any]) -> Zar
 
 def _only_image(path: Path, attributes: dict[str, Any]) -> Path:
     """The image of a group that holds just one, as Bio-Formats writes it."""
-    inner = sorted(p.name for p in path.iterdir() if p.is_dir() and p.name != "OME" and not p.name.startswith("."))
+    inner = [p.name for p in entries(path) if p.is_dir() and p.name != "OME"]
     if "bioformats2raw.layout" in attributes.get("ome", attributes) and inner == ["0"]:
         return path / "0"
     some = ", ".join(inner[:5]) or "nothing"

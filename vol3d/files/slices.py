@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from vol3d.errors import UsageError
-from vol3d.files import tiff_pages
 from vol3d.files.dicom import dicom_slices_of
-from vol3d.files.names import PNG, natural_key
+from vol3d.files.folders import entries
+from vol3d.files.names import PNG
+from vol3d.files.tiff_pages import tiff_slices_of
 
 
 def slices_of(folder: Path) -> list[Path]:
@@ -14,13 +15,7 @@ def slices_of(folder: Path) -> list[Path]:
     Raises:
         UsageError: it holds both, or cannot be read.
     """
-    tiffs, pictures = tiff_pages.slices_of(folder), pictures_of(folder)
-    if tiffs and pictures:
-        raise UsageError(
-            f"{folder} can be read in two ways: as {len(tiffs)} TIFF slices ({tiffs[0].name} ...) or as "
-            f"{len(pictures)} PNG slices ({pictures[0].name} ...); keep one kind in a folder"
-        )
-    return tiffs or pictures
+    return _of_one_kind(folder, TIFF=tiff_slices_of(folder), PNG=pictures_of(folder))
 
 
 def scans_of(folder: Path) -> list[Path]:
@@ -29,20 +24,26 @@ def scans_of(folder: Path) -> list[Path]:
     Raises:
         UsageError: it holds both, or cannot be read.
     """
-    tiffs = tiff_pages.slices_of(folder)
+    tiffs = tiff_slices_of(folder)
     try:
         scans = dicom_slices_of(folder)
     except OSError as error:
         raise UsageError(f"cannot read {error.filename or folder}: {error.strerror}") from error
-    if tiffs and scans:
-        raise UsageError(
-            f"{folder} can be read in two ways: as {len(tiffs)} TIFF slices ({tiffs[0].name} ...) or as "
-            f"{len(scans)} DICOM slices ({scans[0].name} ...); keep one kind in a folder"
-        )
-    return tiffs or scans
+    return _of_one_kind(folder, TIFF=tiffs, DICOM=scans)
 
 
 def pictures_of(folder: Path) -> list[Path]:
-    """The PNG files of a folder in natural order."""
-    found = (p for p in folder.iterdir() if p.suffix.lower() in PNG and not p.name.startswith(".") and p.is_file())
-    return sorted(found, key=natural_key)
+    """The PNG files of a folder in natural order.
+
+    Raises:
+        UsageError: the folder cannot be read.
+    """
+    return [p for p in entries(folder) if p.suffix.lower() in PNG and p.is_file()]
+
+
+def _of_one_kind(folder: Path, **kinds: list[Path]) -> list[Path]:
+    there = {kind: files for kind, files in kinds.items() if files}
+    if len(there) > 1:
+        ways = " or ".join(f"as {len(files)} {kind} slices ({files[0].name} ...)" for kind, files in there.items())
+        raise UsageError(f"{folder} can be read in two ways: {ways}; keep one kind in a folder")
+    return next(iter(there.values()), [])

@@ -21,7 +21,7 @@ from vol3d.files.place import SPACING_FILE, spacing_alone, spacing_beside
 from vol3d.files.planes import PlaneSource, SliceNames, each_plane, gaps
 from vol3d.files.png import stored_png_type
 from vol3d.files.raw import RawVoxels, StagedSink
-from vol3d.files.tiff_pages import Page, pages, slices_of
+from vol3d.files.tiff_pages import Page, pages, tiff_slices_of
 from vol3d.files.tiff_spacing import ome_xml, spacing_inside
 from vol3d.files.voxels import check_type, without_half
 from vol3d.geometry.affine import Affine, spacing_of
@@ -78,7 +78,7 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         UsageError: it holds no slices.
         InputError: one of them is damaged or differs from the others.
     """
-    paths = slices_of(folder)
+    paths = tiff_slices_of(folder)
     if not paths:
         raise UsageError(f"{folder} holds no single-page TIFF slices")
     found = [(str(path), page) for path in paths for page in pages(path)]

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from vol3d.errors import InputError, UsageError
-from vol3d.files.names import TIFF, natural_key
+from vol3d.errors import InputError
+from vol3d.files.folders import entries
+from vol3d.files.names import TIFF
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SAMPLED_SLICES = 64
@@ -74,7 +75,7 @@ def pages(path: Path) -> Iterator[Page]:
             raise InputError(f"{path} is truncated or damaged after {size} bytes: a page cannot be read") from error
 
 
-def slices_of(folder: Path) -> list[Path]:
+def tiff_slices_of(folder: Path) -> list[Path]:
     """The single-page TIFF files of a folder in natural order; [] where it holds none, or stacks.
 
     Of many files, 64 spread over them are looked into.
@@ -82,11 +83,7 @@ def slices_of(folder: Path) -> list[Path]:
     Raises:
         UsageError: the folder cannot be read.
     """
-    try:
-        found = (p for p in folder.iterdir() if p.suffix.lower() in TIFF and not p.name.startswith(".") and p.is_file())
-        tiffs = sorted(found, key=natural_key)
-    except OSError as error:
-        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+    tiffs = [p for p in entries(folder) if p.suffix.lower() in TIFF and p.is_file()]
     step = max(1, len(tiffs) // _SAMPLED_SLICES)
     return tiffs if all(_is_slice(p) for p in tiffs[::step]) else []
 

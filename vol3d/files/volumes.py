@@ -12,6 +12,7 @@ from vol3d.files.arrays import create_npy, open_npy, open_npz
 from vol3d.files.channels import grouped
 from vol3d.files.dicom import dicom_files, holds_dicom, open_dicom
 from vol3d.files.dicom_seg import create_dicom_seg
+from vol3d.files.folders import entries
 from vol3d.files.hdf5 import HDF5_MAGIC, create_hdf5, open_hdf5
 from vol3d.files.itk import create_metaimage, create_nrrd, is_metaimage, is_nrrd, open_metaimage, open_nrrd
 from vol3d.files.names import (
@@ -202,10 +203,7 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
     Raises:
         UsageError: nothing to find, or slices lie beside volumes.
     """
-    try:
-        entries = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=natural_key)
-    except OSError as error:
-        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
+    there = entries(folder)
     if is_zarr(folder):
         return [folder]
     endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
@@ -217,7 +215,7 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
         formats = endings - ({*TIFF, *DICOM} if together else set())
         images = alone if together else alone | {*dicom_files(folder)}  # with any ending
         # CASE/images holds a case's slices in SenNet's layout.
-        inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in entries]
+        inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in there]
         volumes = [
             p for p in inner if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats or p in images)
         ]
@@ -228,7 +226,7 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
             )
         if together or volumes:
             return sorted(volumes, key=natural_key) or [folder]
-    seen = ", ".join(p.name for p in entries[:5]) or "nothing"
+    seen = ", ".join(p.name for p in there[:5]) or "nothing"
     raise UsageError(f"no volume in {folder}: looked for {looked_for()}; found {seen}")
 
 
@@ -239,11 +237,8 @@ def volume_files(folder: Path) -> list[Path]:
         UsageError: the folder cannot be read.
     """
     endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
-    try:
-        files = [p for p in folder.iterdir() if not p.name.startswith(".")] if folder.is_dir() else []
-    except OSError as error:
-        raise UsageError(f"cannot read {folder}: {error.strerror}") from error
-    return sorted((p for p in files if suffix_of(p) in endings and p.is_file()), key=natural_key)
+    files = entries(folder) if folder.is_dir() else []
+    return [p for p in files if suffix_of(p) in endings and p.is_file()]
 
 
 def _case_name(path: Path) -> str:
