@@ -5,7 +5,7 @@ came, which file, and what to do; commands print that message alone and exit wit
 Anything else that escapes is a bug in vol3d (exit code 1).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 
 
@@ -60,6 +60,13 @@ class StoppedError(Vol3dError):
         super().__init__(message)
         if signal is not None:
             self.exit_code = 128 + signal
+
+
+def refuse_if_all(failed: Mapping[str, Vol3dError], *, done: int) -> None:
+    """Raise an error of the first one's kind where volumes failed and none is done: such a batch is not partly done."""
+    if failed and not done:
+        first = next(iter(failed.values()))
+        raise type(first)(f"none of the {len(failed)} volumes can be used; the first: {first}")
 
 
 def unknown_name(what: str, name: str, known: Collection[str]) -> str:

@@ -57,6 +57,8 @@ def test_named_channels_are_learned_from_and_found_again(
     assert main_train([str(brats), "--out", str(run), *TINY_TRAINING, *short]) == 0
     assert "3 cases, all labelled, 2 channels (t1n, t2f); read as one folder CASE/ each" in capsys.readouterr().err
     expected = masks(brats, run, tmp_path / "a")
+    files = "BraTS-GLI-0-000-t1n.nii.gz (t1n), BraTS-GLI-0-000-t2f.nii.gz (t2f)"
+    assert f"3 volumes (NIfTI) of 2 files each, such as {files}; 1 model(s)" in capsys.readouterr().err
     assert list(expected) == [f"BraTS-GLI-{n}-000.nii.gz" for n in range(3)]
     for path in brats.rglob("*-t??.nii.gz"):  # another layout, and in one file
         save(tmp_path / "flat" / path.name.replace("-t1n", "_0000").replace("-t2f", "_T2F"), tiny_case(0)[0])

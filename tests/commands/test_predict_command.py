@@ -93,6 +93,44 @@ def test_of_a_batch_only_the_damaged_volume_fails(
     ]
 
 
+def test_a_batch_of_which_nothing_is_done_is_refused(
+    volumes: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (0, 1):
+        spoil(volumes / f"case_{number}.nii.gz")
+    for argv in (["predict", str(volumes), "--model", str(tiny_run), "--out", str(tmp_path / "out")],
+                 ["info", str(volumes), "--json"]):  # fmt: skip
+        assert main(argv) == 3
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert "none of the 2 volumes can be used; the first: " in (last := err.splitlines()[-1])
+        assert "case_0.nii.gz is truncated" in last
+        assert "case_1.nii.gz is truncated" in err
+
+
+def test_what_was_found_is_told_with_counts(
+    volumes: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", str(tiny_run), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main_predict([str(volumes), *given]) == 0
+    assert f"{volumes}: 2 volumes (NIfTI); 1 model(s)" in capsys.readouterr().err
+    np.save(volumes / "case_2.npy", tiny_case(2)[0])
+    assert main_predict([str(volumes), *given]) == 0
+    assert "3 volumes (2 NIfTI, 1 NumPy); 1 model(s)" in capsys.readouterr().err
+    (volumes / "case_3.nii").touch()
+    assert main_predict([str(volumes), *given]) == 3
+    assert "4 volumes (2 NIfTI, 1 NumPy, 1 unreadable); 1 model(s)" in capsys.readouterr().err
+
+
+def test_places_of_channels_are_as_many_as_the_model_has(
+    volumes: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--model", str(tiny_run), "--out", str(tmp_path / "out"), "--channels", "0", "1"]
+    assert main_predict([str(volumes), *given]) == 2
+    assert "--channels wants a place for each channel of the model, 1 (image), got 2" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_single_damaged_volume_fails(
     volumes: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError, ResourceError, UsageError
+from vol3d.errors import InputError, ResourceError, UsageError, Vol3dError, refuse_if_all
 from vol3d.files.names import file_and_inside
 from vol3d.files.volumes import format_of, open_volume, volume_paths
 from vol3d.geometry.affine import axis_codes, is_orthogonal, oblique_degrees, spacing_of
@@ -163,13 +163,13 @@ def info(
 
     Raises:
         UsageError: a path holds no volume.
-        InputError, ResourceError: the only volume is damaged, or too large. Of several volumes those
-            are told in the result.
+        InputError, ResourceError: the only volume, or each of several, is damaged or too large. Of
+            several volumes those are told in the result.
     """
     reporter = reporter or Silent()
     found = [volume for path in paths for volume in _volumes(Path(path))]
     volumes: list[VolumeInfo] = []
-    failed: dict[str, str] = {}
+    failed: dict[str, Vol3dError] = {}
     for number, path in enumerate(found, start=1):
         label = f"{path.name} ({number} of {len(found)})"
         try:
@@ -177,9 +177,10 @@ def info(
         except (UsageError, InputError, ResourceError) as error:
             if len(found) == 1:
                 raise
-            failed[str(path)] = str(error)
+            failed[str(path)] = error
             reporter.warn(str(error))
-    return InfoResult(volumes, failed)
+    refuse_if_all(failed, done=len(volumes))
+    return InfoResult(volumes, {path: str(error) for path, error in failed.items()})
 
 
 def _volumes(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Predict a batch of volumes with trained runs: each output whole or not at all, finished ones not redone."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +10,10 @@ from typing import Literal
 from vol3d.datasets.cases import oddities, open_image, open_label
 from vol3d.datasets.given import Millimetres, PathLike, millimetres
 from vol3d.datasets.to_predict import volumes_to_predict
-from vol3d.errors import InputError, ResourceError, StoppedError, UsageError
+from vol3d.errors import InputError, ResourceError, StoppedError, UsageError, Vol3dError, refuse_if_all
 from vol3d.files.legends import write_legends
 from vol3d.files.lock import lock
-from vol3d.files.volumes import FoundVolume
+from vol3d.files.volumes import FoundVolume, format_of
 from vol3d.shapes import Spacing
 from vol3d.tasks.models import Weights
 from vol3d.tasks.plugins import differing
@@ -64,7 +65,7 @@ def predict(
 
     Raises:
         UsageError, InputError, CheckpointError, ResourceError: see their classes. Of several volumes
-            those that fail are told in the result, and the others are done.
+            those that fail are told in the result, and the others are done; where none is, the first error.
         StoppedError: a signal came; finished volumes stay.
     """
     reporter = reporter or Silent()
@@ -80,17 +81,40 @@ def predict(
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)
     run.steps(organs is not None)
+    if channels and len(channels) != len(run.channels):
+        raise UsageError(
+            f"--channels wants a place for each channel of the model, {len(run.channels)} "
+            f"({', '.join(run.channels)}), got {len(channels)}"
+        )
     found = volumes_to_predict(volume_dir, run.channels, slices=run.slices)
     found = [replace(volume, picked=tuple(channels)) for volume in found]
     jobs = jobs_of(found, run, out=out, organ_mask=organs, spacing=spacing, format=format)
     batch = _Batch(run, jobs, spacing, save_probability, overwrite, reporter)
-    plural = "s" if len(found) > 1 else ""
-    reporter.note(f"{volume_dir}: {len(found)} volume{plural}, {len(run.models)} model(s), {run.device}")
+    reporter.note(f"{volume_dir}: {_told(found, run.channels)}; {len(run.models)} model(s), {run.device}")
     if dry_run:
         batch.tell()
         return PredictResult([], {})
     with lock(out), stop_flag() as stop:
         return batch.run_all(stop)
+
+
+def _told(found: Sequence[FoundVolume], channels: Sequence[str]) -> str:
+    """What was found: how many volumes, of what formats, and which file is which channel."""
+    kinds = Counter(_kind(volume.paths[0]) for volume in found)
+    only = len(kinds) == 1
+    formats = ", ".join(name if only else f"{count} {name}" for name, count in kinds.most_common())
+    told, first = f"{len(found)} volume{'s' if len(found) > 1 else ''} ({formats})", found[0]
+    if len(first.paths) == 1:
+        return told
+    files = ", ".join(f"{path.name} ({channel})" for path, channel in zip(first.paths, channels, strict=False))
+    return f"{told} of {len(first.paths)} files each, such as {files}"
+
+
+def _kind(path: Path) -> str:
+    try:
+        return format_of(path).name
+    except (UsageError, InputError):  # it is told when its turn comes
+        return "unreadable"
 
 
 @dataclass(frozen=True)
@@ -116,7 +140,7 @@ class _Batch:
         """All volumes, one after the other. A stop ends the one at hand, too: half a volume is no result."""
         done = [self._finished(job) for job in self.jobs]
         rows: list[Row] = []
-        failed: dict[str, str] = {}
+        failed: dict[str, Vol3dError] = {}
 
         def check_stop() -> None:
             if stop():
@@ -130,9 +154,10 @@ class _Batch:
             except (UsageError, InputError, ResourceError) as error:
                 if len(done) == 1:
                     raise
-                failed[job.volume.name] = str(error)
+                failed[job.volume.name] = error
                 self.reporter.warn(str(error))
-        return PredictResult(rows, failed)
+        refuse_if_all(failed, done=len(rows))
+        return PredictResult(rows, {name: str(error) for name, error in failed.items()})
 
     def _finished(self, job: Job) -> Row | None:
         row = None if self.overwrite else job.finished(probability=self.save_probability)
