@@ -13,7 +13,7 @@ from vol3d.datasets.dataset import Dataset, arranged
 from vol3d.datasets.description import described
 from vol3d.datasets.manifest import MANIFEST, is_table, read_manifest
 from vol3d.errors import InputError, UsageError
-from vol3d.files.channels import SEPARATORS
+from vol3d.files.channels import parted
 from vol3d.files.folders import entries
 from vol3d.files.names import stem_of, suffix_of
 from vol3d.files.tiff_pages import tiff_slices_of
@@ -115,11 +115,7 @@ def _matched(images: Iterable[str], labels: Iterable[str]) -> dict[str, tuple[st
     """Every image's case and channel: by equal names, or where more labels begin an image's name, by that."""
     known = set(labels)
     equal = {name: (name, "") for name in images}
-    begun = {}
-    for name in images:
-        cuts = (i for i in range(len(name) - 1, 0, -1) if name[i] in SEPARATORS and name[:i] in known)
-        cut = next(cuts, None)
-        begun[name] = (name[:cut], name[cut + 1 :]) if cut is not None else (name, "")
+    begun = {name: parted(name, known) for name in images}
     cases = {case for case, channel in begun.values() if channel}
     return begun if len(cases) > len(known & set(images)) else equal
 

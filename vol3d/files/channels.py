@@ -1,7 +1,7 @@
 """Which files are the channels of one case: told by a name or a number at the end of theirs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from vol3d.errors import InputError, UsageError
@@ -40,6 +40,16 @@ def by_number(stem: str) -> Place | None:
     return (match[1], int(match[2])) if match else None
 
 
+def parted(stem: str, cases: Collection[str]) -> tuple[str, str]:
+    """The longest of the cases that begins a name before a separator, and what follows; the name and "" without one.
+
+    >>> parted("liver_0_t1_old", {"liver", "liver_0"})
+    ('liver_0', 't1_old')
+    """
+    cuts = (cut for cut in range(len(stem) - 1, 0, -1) if stem[cut] in SEPARATORS and stem[:cut] in cases)
+    return next(((stem[:cut], stem[cut + 1 :]) for cut in cuts), (stem, ""))
+
+
 def grouped(stems: Mapping[Path, str], channels: Sequence[str], *, folder: Path) -> list[tuple[str, tuple[Path, ...]]]:
     """The cases among the files of a folder, each with one file per channel, in the channels' order.
 
@@ -56,7 +66,7 @@ def grouped(stems: Mapping[Path, str], channels: Sequence[str], *, folder: Path)
     if not named:
         places = {path: by_number(stem) for path, stem in stems.items()}
     cases = {place[0] for place in places.values() if place and place[0]}
-    beside = {p: _beside(stem, cases) for p, stem in stems.items() if places[p] is None}
+    beside = {path: parted(stem, cases)[1] for path, stem in stems.items() if places[path] is None}
     truths = {path for path, end in beside.items() if channels and end.lower() in TRUTHS}
     extra = [path.name for path, end in beside.items() if named and end and path not in truths]
     if len(channels) < 2:
@@ -105,12 +115,6 @@ def _of_several(places: Mapping[Path, Place | None]) -> list[str]:
     if not others or len(first) < 2 or 0 not in first or any(other != first for other in others):
         return []
     return [path.name for path, place in places.items() if place and place[1]]
-
-
-def _beside(stem: str, cases: set[str]) -> str:
-    """What follows a case's name in a file's that is none of its channels; "" where no case begins it."""
-    cuts = (cut for cut in range(len(stem) - 1, 0, -1) if stem[cut] in SEPARATORS and stem[:cut] in cases)
-    return next((stem[cut + 1 :] for cut in cuts), "")
 
 
 def _expected(channels: Sequence[str]) -> str:
