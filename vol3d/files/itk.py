@@ -7,7 +7,6 @@ NaN spacings as 1; the tests compare the two on sound files.
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from vol3d.errors import InputError
 from vol3d.files import gzipped, metaimage_header, nrrd_header
+from vol3d.files.kept_header import KeptHeader, kept_words
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.raw_header import RawHeader
 from vol3d.files.stored import FROM_THE_END, StoredVoxels
@@ -31,16 +31,6 @@ _MAX_HEADER = 4 << 20
 _SLAB = 8
 
 
-@dataclass(frozen=True)
-class ItkHeader:
-    """The geometry of a NRRD or MetaImage word by word, with what it says, for the sink to give back."""
-
-    kind: str
-    fields: dict[str, str]
-    shape: Shape3
-    affine: Affine
-
-
 class ItkSource:
     """A NRRD or MetaImage as a (C, Z, Y, X) volume in RAS+ millimetres; a gzip is unpacked at the first read.
 
@@ -51,7 +41,7 @@ class ItkSource:
         self.path = path
         self.shape, self.channels, self.dtype = header.shape, header.channels, header.dtype.newbyteorder("=")
         self.affine = header.affine(path, spacing)
-        self.header = None if spacing else ItkHeader(kind, header.fields, self.shape, self.affine)
+        self.header = None if spacing else KeptHeader(kind, header.fields, self.shape, self.affine)
         self.says = "spacing" if spacing and header.says == "nothing" else header.says
         self._odd = header.warnings if spacing else header.oddities(path, self.affine)
         start = end if header.data_file is None else 0
@@ -141,7 +131,7 @@ def create_nrrd(
         channels=channels,
         dtype=stored,
         affine=affine,
-        fields=_fields_of(like, "NRRD", shape, affine),
+        fields=kept_words(like, "NRRD", shape=shape, affine=affine),
         labels=labels,
     )
 
@@ -167,7 +157,7 @@ def create_metaimage(
     nothing else of it. bool becomes uint8, float16 float32.
     """
     stored = without_half(dtype).newbyteorder("<")
-    fields = _fields_of(like, "MetaImage", shape, affine)
+    fields = kept_words(like, "MetaImage", shape=shape, affine=affine)
     text = metaimage_header.header_text(shape=shape, channels=channels, dtype=stored, affine=affine, fields=fields)
     header = text.encode()
 
@@ -204,13 +194,6 @@ def _beside(path: Path, name: str) -> Path:
     if not there:
         raise InputError(f"{path} names the data file {name!r}, which is missing in {folder}")
     return path.parent / name
-
-
-def _fields_of(like: VolumeSource | None, kind: str, shape: Shape3, affine: Affine) -> dict[str, str] | None:
-    header = like.header if like is not None else None
-    if isinstance(header, ItkHeader) and header.kind == kind and header.shape == shape:
-        return header.fields if np.array_equal(header.affine, affine) else None
-    return None
 
 
 def _interleaved(voxels: RawVoxels) -> Iterator[bytes]:

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.files import gzipped
+from vol3d.files.kept_header import KeptHeader, kept_words
 from vol3d.files.nifti_header import (
     REVERSED,
-    NiftiHeader,
     dims_of,
     offset_of,
     parse,
@@ -44,7 +44,7 @@ class NiftiSource:
         self.shape, self.channels = Shape3(*extent), samples * channels
         self.affine, says, odd = place_of(path, header, self.shape, spacing)
         self.says: Says = says
-        self.header = None if spacing else NiftiHeader(header.binaryblock, self.shape, self.affine)
+        self.header = None if spacing else KeptHeader("NIfTI", header.binaryblock, self.shape, self.affine)
         self._scale = scale_of(path, header)
         self.dtype = np.dtype(np.float32) if self._scale != (1.0, 0.0) else stored.newbyteorder("=")
         offset = offset_of(path, header)
@@ -102,10 +102,10 @@ def create_nifti(
 
     path = Path(path)
     stored = without_half(dtype).newbyteorder("<")
-    given = like.header if like is not None and isinstance(like.header, NiftiHeader) else None
+    kept = kept_words(like, "NIfTI", shape=shape, affine=affine)
     dims = (*shape[::-1], channels) if channels > 1 else shape[::-1]
-    if given is not None and given.describes(shape, affine):
-        header = parse(path, given.raw).as_byteswapped("<")
+    if kept is not None:
+        header = parse(path, kept).as_byteswapped("<")
         if np.prod(header["dim"][1 : header["dim"][0] + 1]) != channels * shape.voxels:
             header.set_data_shape(dims)
         for text in ("descrip", "aux_file", "db_name"):  # may name a person

@@ -3,7 +3,6 @@
 nibabel loads zero and NaN spacings, zero dimensions and NaN affines without a word.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,6 @@ from vol3d.volume.source import Says
 
 _MM_PER_UNIT = {1: 1e3, 3: 1e-3}  # metres and micrometres; anything else is taken as millimetres
 REVERSED = [2, 1, 0, 3]  # columns x, y, z, origin to z, y, x, origin and back
-
-
-@dataclass(frozen=True)
-class NiftiHeader:
-    """A NIfTI header as it was stored, with what it says, for the sink to give back bit for bit."""
-
-    raw: bytes
-    shape: Shape3
-    affine: Affine
-
-    def describes(self, shape: Shape3, affine: Affine) -> bool:
-        """Whether this very grid was meant."""
-        return self.shape == shape and np.array_equal(self.affine, affine)
 
 
 def parse(path: Path, start: bytes) -> Any:

@@ -4,7 +4,6 @@ The format says a scale and a translation, no rotation. What is written here als
 affine, in the attribute ``vol3d``; it is believed as long as it fits the scale and the translation.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from vol3d.errors import InputError
 from vol3d.files.decoding import decoding
 from vol3d.files.folders import entries
+from vol3d.files.kept_header import KeptHeader, kept_words
 from vol3d.files.ome_metadata import SPACE, OmePlace, group_attributes, read_image
 from vol3d.files.place import rescaled, spacing_alone
 from vol3d.files.probabilities import ATTRIBUTE
@@ -30,15 +30,6 @@ CHUNK = 64  # voxels along each axis at most, so that a viewer may look into a p
 SHARD = 256  # one file's, of large volumes
 LARGE = 512**3  # voxels beyond which chunks are gathered in shards
 _KEPT_BYTES = 2**28  # decoded chunks that a reader of thin slabs finds again
-
-
-@dataclass(frozen=True)
-class OmeHeader:
-    """An image's place in its file's own words, and the grid that it is of, for the sink to give back."""
-
-    place: OmePlace
-    shape: Shape3
-    affine: Affine
 
 
 class ZarrSource:
@@ -62,7 +53,7 @@ class ZarrSource:
         self.shape = Shape3(*(int(lengths.get(axis, 1)) for axis in SPACE))
         self.channels, self.dtype = int(lengths.get("c", 1)), np.dtype(self._array.dtype).newbyteorder("=")
         self.affine, self.says, self.warnings = spacing_alone(path, None)
-        self.header: OmeHeader | None = None
+        self.header: KeptHeader | None = None
         self._depth = int(self._array.chunks[axes.index("z")]) if "z" in axes else 1
         self._kept: tuple[Box, NDArray[Any]] | None = None
 
@@ -111,7 +102,7 @@ def open_ome_zarr(path: Path, *, spacing: Spacing | None = None) -> ZarrSource:
             image = read_image(path, node.attributes)
             source = ZarrSource(path / image.level, image.axes)
             source.affine, source.says, source.warnings = image.affine, image.says, image.warnings
-            source.header = OmeHeader(image.place, source.shape, image.affine)
+            source.header = KeptHeader("OME-Zarr", image.place, source.shape, image.affine)
         else:
             return open_ome_zarr(_only_image(path, node.attributes), spacing=spacing)
     if spacing is not None:
@@ -136,9 +127,7 @@ def create_ome_zarr(
     A level takes every second voxel of the one before along the axes that are longer than a chunk.
     Where like came from OME-Zarr with this very grid, its scale, translation and units are kept.
     """
-    given = like.header if like is not None and isinstance(like.header, OmeHeader) else None
-    kept = given is not None and given.shape == shape and np.array_equal(given.affine, affine)
-    there = given.place if given is not None and kept else OmePlace.of(affine)
+    there = kept_words(like, "OME-Zarr", shape=shape, affine=affine) or OmePlace.of(affine)
 
     def encode(voxels: RawVoxels, to: Path) -> None:
         import zarr
