@@ -44,3 +44,19 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, capsys: pytest.Cap
     os.mkfifo(tmp_path / "v.nii")
     assert main(["info", str(tmp_path / "v.nii")]) == 2
     assert "neither a file nor a folder" in capsys.readouterr().err
+
+
+def test_no_name_steers_the_terminal(tmp_path: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("red\x1b[31m", "left\u202enogard", "b\nwarning: all is lost"):
+        nibabel.save(turned_nifti(tiny_case(1)[0], "RAS"), tmp_path / f"{name}.nii.gz")
+    (tmp_path / "bell\x07\n.nii").write_bytes(b"nothing")
+    out = str(tmp_path / "out")
+    assert main(["predict", str(tmp_path), "--model", str(tiny_run), "--out", out]) == 4
+    assert main(["info", str(tmp_path)]) == 4
+    assert main(["predict", str(tmp_path / "bell\x07\n.nii"), "--model", str(tiny_run), "--out", out]) == 3
+    assert main(["info", "--\x1b[2J"]) == 2
+    both = "".join(capsys.readouterr())
+    assert not {"\x1b", "\u202e", "\x07"} & {*both}
+    assert "red\\x1b[31m.nii.gz" in both
+    assert "vol3d predict: " + str(tmp_path / "bell\\x07\\n.nii") in both
+    assert "\nwarning: all is lost.nii.gz  " not in both

@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Look, and tell."""
-    from vol3d.commands.console import Console
+    from vol3d.commands.console import Console, shown
     from vol3d.errors import UsageError
     from vol3d.shapes import Spacing
     from vol3d.tasks.info import info
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
     result = info(arguments.paths, verify=arguments.verify, spacing=spacing, reporter=Console())
     told = [volume.text() for volume in result.volumes]
-    told += [f"{path}\n  FAILED   {reason}" for path, reason in result.failed.items()]
+    told += [f"{shown(path)}\n  FAILED   {shown(reason)}" for path, reason in result.failed.items()]
     data = {
         "volumes": [volume.record() for volume in result.volumes],
         **({"failed": result.failed} if result.failed else {}),

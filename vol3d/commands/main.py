@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from vol3d.commands.console import shown
 from vol3d.commands.outcome import Outcome
 from vol3d.errors import Vol3dError
 from vol3d.version import __version__
@@ -22,7 +23,7 @@ COMMANDS = ("train", "predict", "view", "evaluate", "info", "phantom", "benchmar
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+        self.exit(2, f"{self.prog}: {shown(message)}. See {self.prog} --help.\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,7 +77,7 @@ def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:
     except Vol3dError as error:
         if arguments.debug:
             traceback.print_exc()
-        print(f"{prog}: {error}", file=sys.stderr)
+        print(f"{prog}: {shown(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"{prog}: stopped", file=sys.stderr)
@@ -109,7 +110,7 @@ def _show(outcome: Outcome, *, as_json: bool) -> int:
         if as_json:
             print(json.dumps(outcome.data, allow_nan=False))
         elif outcome.text:
-            _print(outcome.text)
+            _print(shown(outcome.text, lines=True))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (head, say) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -117,7 +118,7 @@ def _show(outcome: Outcome, *, as_json: bool) -> int:
 
 
 def _print(text: str) -> None:
-    """Print a text; what stdout cannot encode (a name that is no UTF-8) as escapes."""
+    """Print a text; what stdout cannot encode as escapes."""
     try:
         print(text)
     except UnicodeEncodeError:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from vol3d.commands.console import Console
+from vol3d.commands.console import Console, shown
 from vol3d.commands.outcome import Outcome
 
 HELP = "segment volumes with a trained run"
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         dry_run=arguments.dry_run,
         reporter=Console(),
     )
-    lines = [f"{v['output']}  {v['seconds']['total']:.1f} s, {v['windows_run']} windows" for v in result.volumes]
-    lines += [f"FAILED {name}: {reason}" for name, reason in result.failed.items()]
+    lines = [f"{shown(v['output'])}  {v['seconds']['total']:.1f} s, {v['windows_run']} windows" for v in result.volumes]
+    lines += [f"FAILED {shown(name)}: {shown(reason)}" for name, reason in result.failed.items()]
     data = {"volumes": result.volumes, **({"failed": result.failed} if result.failed else {})}
     return Outcome(data, "\n".join(lines), exit_code=4 if result.failed else 0)
