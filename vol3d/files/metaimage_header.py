@@ -11,9 +11,10 @@ from vol3d.files.raw_header import (
     REVERSED,
     RawHeader,
     directions_of,
-    integers,
     mm_per,
-    numbers,
+    one_data_file,
+    parsed,
+    type_of_name,
     volume_shape,
 )
 from vol3d.files.stored import FROM_THE_END
@@ -58,9 +59,9 @@ def parse(path: Path, text: str) -> RawHeader:
             raise InputError(f"{path}: its MetaImage header has no {name}")
     if not _true(found.get("BinaryData", "True")):
         raise InputError(f"{path}: voxels as text cannot be read; expected BinaryData = True")
-    (count,) = integers(path, "NDims", [found["NDims"]])
-    (samples,) = integers(path, "ElementNumberOfChannels", [found.get("ElementNumberOfChannels", "1")])
-    sizes = integers(path, "DimSize", found["DimSize"].split())
+    (count,) = parsed(path, "NDims", [found["NDims"]], int)
+    (samples,) = parsed(path, "ElementNumberOfChannels", [found.get("ElementNumberOfChannels", "1")], int)
+    sizes = parsed(path, "DimSize", found["DimSize"].split(), int)
     if count not in (2, 3, 4) or len(sizes) != count or samples < 1 or (count == 4 and min(samples, sizes[3]) > 1):
         raise InputError(
             f"{path}: expected a volume or channels of one, got NDims = {count}, DimSize = {sizes} "
@@ -114,13 +115,8 @@ def _true(word: str) -> bool:
 
 
 def _dtype(path: Path, found: dict[str, str]) -> np.dtype[np.generic]:
-    name = found["ElementType"].removeprefix("MET_")
-    if name not in _CODES:
-        raise InputError(
-            f"{path}: voxels of type {found['ElementType']!r} cannot be read; expected integers or real floats"
-        )
     big = _true(found.get("BinaryDataByteOrderMSB", found.get("ElementByteOrderMSB", "False")))
-    return np.dtype((">" if big else "<") + _CODES[name])
+    return type_of_name(path, found["ElementType"].removeprefix("MET_"), _CODES, big=big)
 
 
 def _geometry(path: Path, found: dict[str, str], count: int) -> tuple[Affine, Spacing, Says]:
@@ -130,7 +126,7 @@ def _geometry(path: Path, found: dict[str, str], count: int) -> tuple[Affine, Sp
         name = next((n for n in names if n in found), None)
         if name is None:
             return False, default
-        result = numbers(path, name, found[name].split())
+        result = parsed(path, name, found[name].split(), float)
         if len(result) != len(default):
             raise InputError(f"{path}: expected {len(default)} numbers as {name}, got {found[name][:80]!r}")
         return True, result
@@ -147,10 +143,8 @@ def _geometry(path: Path, found: dict[str, str], count: int) -> tuple[Affine, Sp
 
 def _data(path: Path, found: dict[str, str]) -> tuple[str | None, int]:
     """The file of the voxels, None for this one, and the bytes before them."""
-    name = found["ElementDataFile"]
-    if re.match(r"LIST\b", name) or re.search(r"%\d*d.* \d", name):
-        raise InputError(f"{path}: expected one data file, got a list of them ({name[:80]!r}); convert it")
-    (skip,) = integers(path, "HeaderSize", [found.get("HeaderSize", "0")])
+    name = one_data_file(path, found["ElementDataFile"])
+    (skip,) = parsed(path, "HeaderSize", [found.get("HeaderSize", "0")], int)
     local = name.upper() == "LOCAL"
     compressed = _true(found.get("CompressedData", "False"))
     if skip < (0 if compressed else FROM_THE_END) or (local and skip > 0):

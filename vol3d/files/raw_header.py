@@ -1,9 +1,10 @@
 """What a header of text says of the raw voxels behind it: what NRRD and MetaImage have in common."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from vol3d.geometry.affine import Affine
 from vol3d.shapes import Shape3, Spacing, shape3
 from vol3d.volume.source import Says
 
+Number = TypeVar("Number", int, float)
 REVERSED = [2, 1, 0]  # columns x, y, z to z, y, x and back
 LPS = np.array([[-1.0], [-1.0], [1.0]])  # times a left-posterior-superior point: right-anterior-superior, and back
 
@@ -63,28 +65,39 @@ class RawHeader:
         return self.warnings + ((silent(path),) if self.says == "nothing" else ()) + sheared(path, affine)
 
 
-def integers(path: Path, name: str, words: Sequence[str]) -> list[int]:
-    """Words as integers.
+def parsed(path: Path, name: str, words: Sequence[str], kind: type[Number]) -> list[Number]:
+    """Words as integers or floats.
 
     Raises:
         InputError: they are not.
     """
     try:
-        return [int(word) for word in words]
+        return [kind(word) for word in words]
     except ValueError as error:
-        raise InputError(f"{path}: expected integers as {name}, got {' '.join(words)[:80]!r}") from error
+        wanted = "integers" if kind is int else "numbers"
+        raise InputError(f"{path}: expected {wanted} as {name}, got {' '.join(words)[:80]!r}") from error
 
 
-def numbers(path: Path, name: str, words: Sequence[str]) -> list[float]:
-    """Words as floats.
+def one_data_file(path: Path, name: str) -> str:
+    """The name of a file of voxels.
 
     Raises:
-        InputError: they are not.
+        InputError: it is a list of files, or a pattern of names.
     """
-    try:
-        return [float(word) for word in words]
-    except ValueError as error:
-        raise InputError(f"{path}: expected numbers as {name}, got {' '.join(words)[:80]!r}") from error
+    if re.match(r"LIST\b", name) or re.search(r"%\d*d.* \d", name):
+        raise InputError(f"{path}: expected one data file, got a list of them ({name[:80]!r}); convert it")
+    return name
+
+
+def type_of_name(path: Path, name: str, codes: Mapping[str, str], *, big: bool) -> np.dtype[np.generic]:
+    """The type of voxels that a format calls so.
+
+    Raises:
+        InputError: it is no plain number.
+    """
+    if name not in codes:
+        raise InputError(f"{path}: voxels of type {name!r} cannot be read; expected integers or real floats")
+    return np.dtype((">" if big else "<") + codes[name])
 
 
 def mm_per(unit: str) -> float:
