@@ -141,6 +141,33 @@ def test_a_plugin_that_raises_ends_the_command_with_its_line(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("    return labels.missing", " line 5: AttributeError: "),
+        ("    return images.reshape(7), labels", " line 5: RuntimeError: "),
+    ],
+)
+def test_a_plugin_that_raises_while_it_works_ends_the_command_with_its_line(
+    body: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, path = write_tiny_data(tmp_path / "data"), tmp_path / "faulty.py"
+    path.write_text(f"import vol3d\n\n\ndef tilt(images, labels, generator):\n{body}\n\n\n"
+                    'vol3d.register_augmentation("tilt", tilt)\n')  # fmt: skip
+    given = [str(data), "--out", str(tmp_path / "run"), *TINY_TRAINING, "augmentation.extra={tilt: {}}"]
+    assert main_train([*given, "--plugin", str(path)]) == 2
+    assert f"vol3d-train: --plugin {path}{told}" in capsys.readouterr().err
+
+
+def test_a_network_that_answers_in_another_shape_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, path = write_tiny_data(tmp_path / "data"), tmp_path / "wide.py"
+    path.write_text(PLUGIN.replace("out_channels, 1)", "out_channels + 1, 1)"))
+    assert main_train([str(data), "--out", str(tmp_path / "run"), *TRAINING, "--plugin", str(path)]) == 2
+    assert (
+        "network 'point' answers with (B, K, Z, Y, X) = (2, 4, 8, 16, 16); expected (2, 3, " in capsys.readouterr().err
+    )
+
+
 def test_a_plugin_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*none\.py: No such file"):
         load_plugins([tmp_path / "none.py"])

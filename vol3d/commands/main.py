@@ -82,14 +82,14 @@ def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         print(f"{prog}: stopped", file=sys.stderr)
         return 130
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+    except Exception as error:
+        told, exit_code = _explained(error)
+        if not told:
             raise
         if arguments.debug:
             traceback.print_exc()
-        first = (str(error).splitlines() or ["no more to be had"])[0]
-        print(f"{prog}: out of memory ({first}); a smaller patch, window or batch needs less", file=sys.stderr)
-        return 5
+        print(f"{prog}: {shown(told)}", file=sys.stderr)
+        return exit_code
     return _show(outcome, as_json=arguments.json)
 
 
@@ -97,6 +97,15 @@ def _without_dashes(argv: list[str]) -> list[str]:
     """The words without ``--``, which intermixed parsing does not know: what follows it is made no option."""
     at = argv.index("--") if "--" in argv else len(argv)
     return argv[:at] + [f"./{word}" if word.startswith("-") else word for word in argv[at + 1 :]]
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """What an exception that is none of ours says to the user, and the exit code; "" where it is a bug."""
+    if _is_out_of_memory(error):
+        first = (str(error).splitlines() or ["no more to be had"])[0]
+        return f"out of memory ({first}); a smaller patch, window or batch needs less", 5
+    plugins = sys.modules.get("vol3d.tasks.plugins")  # without it none is loaded
+    return (plugins.fault_in_plugin(error) if plugins else ""), 2
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -237,6 +237,11 @@ def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor],
 
     def loss(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
         target = encoding[:, labels.long()].movedim(0, 1)
+        if outputs[0].shape != target.shape:
+            raise UsageError(
+                f"network {config.network.name!r} answers with (B, K, Z, Y, X) = {tuple(outputs[0].shape)}; expected "
+                f"{tuple(target.shape)}, a channel for each of {schema.channels} and the patch's voxels"
+            )
         valid = None if ignore is None else (labels != ignore)[:, None]
         return deep_supervision_loss(outputs, target, valid, activation=schema.activation, settings=config.loss)
 

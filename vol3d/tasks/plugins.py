@@ -13,6 +13,7 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_bytes, read_text
 
 ENVIRONMENT = "environment.json"
+_MODULE = "vol3d_plugin_"
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def load_plugins(paths: Sequence[Path]) -> None:
 
 def _run(path: Path, source: bytes, plugin: Plugin) -> None:
     """Execute the very bytes that were hashed, as a module of its own."""
-    module = ModuleType(f"vol3d_plugin_{path.stem}_{plugin.sha256[:12]}")
+    module = ModuleType(f"{_MODULE}{path.stem}_{plugin.sha256[:12]}")
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up
     try:
@@ -66,6 +67,16 @@ def _line(error: BaseException, path: Path) -> str:
         return f" line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f" line {lines[-1]}" if lines else ""
+
+
+def fault_in_plugin(error: BaseException) -> str:
+    """The last line of a plugin that an exception came through, as a sentence; "" where there is none."""
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [(f.f_code.co_filename, n) for f, n in frames if str(f.f_globals.get("__name__")).startswith(_MODULE)]
+    if not lines:
+        return ""
+    file, line = lines[-1]
+    return f"--plugin {file} line {line}: {type(error).__name__}: {error}"
 
 
 def recorded_plugins(folder: Path) -> list[Plugin]:
