@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3d.errors import InputError
 from vol3d.files.raw import RawVoxels
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
@@ -61,6 +62,17 @@ def each_plane(voxels: RawVoxels) -> Iterator[NDArray[Any]]:
     for channel in range(channels):
         for slab in slabs(Shape3(*extent), 1):
             yield voxels.read(slab, channel=channel)[0, 0]
+
+
+def check_alike(pages: Sequence[tuple[str, str]]) -> None:
+    """Refuse pages, told with their kind (size and type), that are not of one.
+
+    Raises:
+        InputError: one of them differs from the first.
+    """
+    for name, kind in pages:
+        if kind != pages[0][1]:
+            raise InputError(f"{name} is {kind}, {pages[0][0]} is {pages[0][1]}: they are no volume together")
 
 
 def gaps(folder: Path, paths: Sequence[Path]) -> tuple[str, ...]:

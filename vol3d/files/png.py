@@ -13,7 +13,7 @@ from vol3d.files.decoding import decoding
 from vol3d.files.gzipped import MAX_RATIO
 from vol3d.files.pictures import SIGNATURE, png_bytes
 from vol3d.files.place import spacing_alone, spacing_beside
-from vol3d.files.planes import PlaneSource, SliceNames, gaps
+from vol3d.files.planes import PlaneSource, SliceNames, check_alike, gaps
 from vol3d.files.raw import RawVoxels, StagedSink
 from vol3d.files.slices import slices_of
 from vol3d.files.voxels import without_bool
@@ -88,9 +88,7 @@ def stored_png_type(path: Path, dtype: Any) -> np.dtype[Any]:
 
 def _open(paths: list[Path], name: Path, given: Spacing | None) -> PlaneSource:
     kinds = [_kind(path) for path in paths]
-    for path, kind in zip(paths, kinds, strict=True):
-        if kind != kinds[0]:
-            raise InputError(f"{path} is {kind}, {paths[0]} is {kinds[0]}: they are no volume together")
+    check_alike([(str(path), str(kind)) for path, kind in zip(paths, kinds, strict=True)])
 
     def plane(channel: int, z: int) -> NDArray[Any]:  # noqa: ARG001
         return _decoded(paths[z], kinds[0])

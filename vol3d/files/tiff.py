@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from vol3d.files.decoding import decoding
 from vol3d.files.names import PNG
 from vol3d.files.pictures import png_bytes
 from vol3d.files.place import SPACING_FILE, spacing_alone, spacing_beside
-from vol3d.files.planes import PlaneSource, SliceNames, each_plane, gaps
+from vol3d.files.planes import PlaneSource, SliceNames, check_alike, each_plane, gaps
 from vol3d.files.png import stored_png_type
 from vol3d.files.raw import RawVoxels, StagedSink
-from vol3d.files.tiff_pages import Page, pages, tiff_slices_of
+from vol3d.files.tiff_pages import pages, tiff_slices_of
 from vol3d.files.tiff_spacing import ome_xml, spacing_inside
 from vol3d.files.voxels import check_type, without_half
 from vol3d.geometry.affine import Affine, spacing_of
@@ -40,7 +40,9 @@ def open_stack(path: Path, *, spacing: Spacing | None = None) -> PlaneSource:
         InputError: it is truncated, its pages differ, or its axes are no volume's.
     """
     found = list(pages(path))
-    _check_alike([(f"{path}, page {number}", page) for number, page in enumerate(found)])
+    if not found:
+        raise InputError(f"{path} is a TIFF file without a page")
+    check_alike([(f"{path}, page {number}", page.kind) for number, page in enumerate(found)])
     with decoding(str(path)):
         file = _tifffile().TiffFile(path)
     try:
@@ -81,9 +83,9 @@ def open_slices(folder: Path, *, spacing: Spacing | None = None) -> PlaneSource:
     paths = tiff_slices_of(folder)
     if not paths:
         raise UsageError(f"{folder} holds no single-page TIFF slices")
-    found = [(str(path), page) for path in paths for page in pages(path)]
-    _check_alike(found)
-    if len(found) > len(paths):
+    found = [(path, page) for path in paths for page in pages(path)]
+    check_alike([(str(path), page.kind) for path, page in found])
+    if [path for path, _ in found] != paths:
         raise InputError(f"{folder}: expected one page in each of {len(paths)} slices, got {len(found)} pages")
 
     def plane(channel: int, z: int) -> NDArray[Any]:  # noqa: ARG001
@@ -214,11 +216,3 @@ def _decoded(what: str, page: Any) -> NDArray[Any]:
     if page.axes == "YXS":
         image = np.moveaxis(image, -1, 0)
     return image if page.axes != "YX" else image[None]
-
-
-def _check_alike(found: Sequence[tuple[str, Page]]) -> None:
-    if not found:
-        raise InputError("a TIFF file without a page")
-    for name, page in found:
-        if page.kind != found[0][1].kind:
-            raise InputError(f"{name} is {page.kind}, {found[0][0]} is {found[0][1].kind}: they are no volume together")
