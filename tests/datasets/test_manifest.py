@@ -24,7 +24,9 @@ def touch(folder: Path, *names: str) -> list[Path]:
     ("table", "said"),
     [
         ("case,label\na,b\n", "expected the columns case, image"),
-        ("name,image\na,a.nii\n", "expected the columns case, image .*got name, image"),
+        ("name,image\na,a.nii\n", "expected the columns case, image .*; name is none of them"),
+        ("case\na\n", "expected the columns case, image .*; got case"),
+        ("case,image,lable,x\na,a.nii\n", "expected the columns case, image .*; lable, x is none of them"),
         ("case,image,colour\na,a.nii,red\n", "colour"),
         ("case,image,image\na,a.nii,a.nii\n", "each once"),
         ("case,image\n", "lists no case"),
@@ -118,7 +120,18 @@ def test_structures_keep_the_order_of_a_table(tmp_path: Path) -> None:
 
 
 def test_files_of_any_name_can_be_listed(tmp_path: Path) -> None:
-    names = ["two words", "line\nbreak", 'a "word"', "a,b;c", "-dash", "ü漢", "a\u2028b\x0bc", os.fsdecode(b"lat\xfc")]
+    names = [
+        "two words",
+        "line\nbreak",
+        'a "word"',
+        "a,b;c",
+        "-dash",
+        "#7",
+        '#"8',
+        "ü漢",
+        "a\u2028b\x0bc",
+        os.fsdecode(b"lat\xfc"),
+    ]
     paths = touch(tmp_path, *(f"{name}.nii" for name in names))
     cases = tuple(Case(name, (path,)) for name, path in zip(names, paths, strict=True))
     write_manifest(tmp_path / MANIFEST, cases, channel_names=["image"])

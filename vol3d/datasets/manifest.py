@@ -43,14 +43,20 @@ def write_manifest(path: Path, cases: Sequence[Case], *, channel_names: Sequence
     if any(len(case.images) != len(names) for case in cases):
         names = ["|".join(names)]
     images = ["image" if (name,) == UNNAMED else f"image {name}" for name in names]
-    stream = io.StringIO(newline="")
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(["case", *images, *_KNOWN[1:]])
+    rows = [_row(["case", *images, *_KNOWN[1:]])]
     for case in cases:
         files = [told(file) for file in (*case.images, case.label, case.organ_mask)]
         rest = (*(case.spacing or ("", "", "")), box_text(case.labelled_box), ";".join(case.structures))
-        table.writerow([case.name, *files, case.group, case.source, *rest])
-    write_text(Path(path), stream.getvalue())
+        row = _row([case.name, *files, case.group, case.source, *rest])
+        # A line that begins with # is a remark, unless it is quoted.
+        rows.append(row.replace(case.name, f'"{case.name}"', 1) if row.startswith("#") else row)
+    write_text(Path(path), "".join(rows))
+
+
+def _row(cells: Sequence[object]) -> str:
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerow(cells)
+    return stream.getvalue()
 
 
 def is_table(path: Path) -> bool:
@@ -88,9 +94,10 @@ def read_manifest(path: Path) -> Dataset:
     images = [c for c in columns if c == "image" or c.startswith("image ")]
     unknown = [c for c in columns if c not in _KNOWN and c not in images]
     if "case" not in columns or not images or unknown or len(set(columns)) < len(columns):
+        told = f"{', '.join(unknown)} is none of them" if unknown else f"got {', '.join(columns) or 'none'}"
         raise InputError(
             f"{path}: expected the columns case, image (or image CHANNEL ...) and some of {', '.join(_KNOWN[1:])}, "
-            f"each once; got {', '.join(columns)}"
+            f"each once; {told}"
         )
     cases, wrong = [], []
     for line, cells in rows:
