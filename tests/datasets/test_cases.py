@@ -10,7 +10,7 @@ from vol3d.datasets.cases import Case, case_sources, oddities, open_image
 from vol3d.datasets.views import FiniteSource, LabelSource, StackedSource
 from vol3d.errors import InputError, UsageError
 from vol3d.files.volumes import create_volume
-from vol3d.geometry.affine import from_spacing, moved
+from vol3d.geometry.affine import axis_codes, from_spacing, moved
 from vol3d.geometry.box import Box
 from vol3d.preprocess.orient import Turn, TurnedView
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -49,8 +49,9 @@ def test_channels_are_stacked_in_order(tmp_path: Path, image: Path, rng: np.rand
         ((20, 31, 16), AFFINE),
         ((20, 31, 17), moved(AFFINE, Index3(0, 1, 0))),
         ((20, 31, 17), from_spacing(Spacing(0.8, 1.0, 3.1))),
+        ((20, 31, 17), AFFINE * [1, -1, 1, 1]),
     ],
-    ids=["shape", "origin", "spacing"],
+    ids=["shape", "origin", "spacing", "direction"],
 )
 def test_another_grid_is_refused_naming_both(
     tmp_path: Path, image: Path, shape: tuple[int, int, int], affine: NDArray[np.float64]
@@ -61,6 +62,12 @@ def test_another_grid_is_refused_naming_both(
         case_sources(Case("a", (image,), label=other))
     with pytest.raises(InputError, match=r"other\.nii lies on another grid than .*image"):
         case_sources(Case("a", (image, other)))
+
+
+def test_grids_that_differ_in_their_directions_alone_are_told_apart(tmp_path: Path, image: Path) -> None:
+    other = save(tmp_path / "other.nii", np.zeros((20, 31, 17), np.uint8), AFFINE * [1, -1, 1, 1])
+    with pytest.raises(InputError, match=f"axes {axis_codes(AFFINE * [1, -1, 1, 1])} against .* {axis_codes(AFFINE)}"):
+        case_sources(Case("a", (image,), label=other))
 
 
 def test_files_of_one_grid_are_turned_as_the_first_is_stored(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -90,7 +97,7 @@ def test_a_label_that_says_no_place_takes_the_image_s(tmp_path: Path, image: Pat
 @pytest.mark.parametrize("values", [[0, 1, 255], [0.0, 0.9999, 3.0004], np.array([0, 7, 9], np.int64)])
 def test_label_values_become_uint8(values: Any) -> None:
     array = np.asarray(values).reshape(1, 1, 1, 3)
-    label = LabelSource(ArraySource(array, AFFINE), name="l", affine=AFFINE)
+    label = LabelSource(ArraySource(array, AFFINE), name="l", place=AFFINE)
     read = read_all(label)
     assert (read.dtype, label.dtype) == (np.uint8, np.uint8)
     assert read.ravel().tolist() == np.rint(values).tolist()
@@ -100,7 +107,7 @@ def test_label_values_become_uint8(values: Any) -> None:
 def test_other_label_values_are_refused(value: float) -> None:
     array = np.array([0, value]).reshape(1, 1, 1, 2)
     with pytest.raises(InputError, match=r"l\.nii: label values must be"):
-        read_all(LabelSource(ArraySource(array, AFFINE), name="l.nii", affine=AFFINE))
+        read_all(LabelSource(ArraySource(array, AFFINE), name="l.nii", place=AFFINE))
 
 
 def test_a_label_of_several_channels_is_refused(tmp_path: Path, image: Path) -> None:

@@ -10,7 +10,7 @@ from vol3d.datasets.views import FiniteSource, LabelSource, PickedView, StackedS
 from vol3d.errors import InputError, UsageError
 from vol3d.files.structures import MergedMasks
 from vol3d.files.volumes import open_volume
-from vol3d.geometry.affine import agree, spacing_of
+from vol3d.geometry.affine import agree, axis_codes, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.preprocess.orient import turned_onto
 from vol3d.shapes import Spacing
@@ -126,7 +126,7 @@ def label_on(label: VolumeSource, *, name: str, image: VolumeSource) -> VolumeSo
     difference = _difference(name, label, "its image", image)
     if difference:
         raise InputError(difference)
-    return LabelSource(label, name=name, affine=image.affine)
+    return LabelSource(label, name=name, place=image.affine)
 
 
 def open_truth(path: Path, *, structures: Sequence[str] = (), spacing: Spacing | None = None) -> VolumeSource:
@@ -149,4 +149,5 @@ def _difference(path: Path | str, source: VolumeSource, other_path: Path | str, 
 def _grid(source: VolumeSource) -> str:
     spacing = ", ".join(f"{v:.5g}" for v in spacing_of(source.affine))
     origin = ", ".join(f"{v:.5g}" for v in source.affine[:3, 3])
-    return f"shape (z, y, x) {tuple(source.shape)}, spacing ({spacing}) mm, first voxel at ({origin}) mm"
+    axes = f", axes {axis_codes(source.affine)}" if source.says == "place" else ""
+    return f"shape (z, y, x) {tuple(source.shape)}, spacing ({spacing}) mm, first voxel at ({origin}) mm{axes}"

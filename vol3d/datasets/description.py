@@ -36,6 +36,8 @@ def described(folder: Path) -> Description:
         return Description()
     try:
         data = json.loads(read_text(path))
+        if not isinstance(data, dict):
+            raise ValueError(f"expected channel_names, labels and the like in braces, got a {type(data).__name__}")
         channels = data.get("channel_names") or data.get("modality") or {}
         names = tuple(str(channels[key]) for key in sorted(channels, key=int))
         labels = _values(data.get("labels") or {})

@@ -17,6 +17,7 @@ from vol3d.inference.inferencer import Inferencer
 from vol3d.tasks.assemble import check_edges, check_step_regions, inferencer_of, load_weights, network_of
 from vol3d.tasks.plugins import lacking
 from vol3d.training.schedule import Precision
+from vol3d.volume.labels import LabelSchema
 
 Weights = Literal["last", "best"]
 
@@ -86,9 +87,14 @@ def check_ensemble(models: Sequence[Model]) -> None:
     first = models[0]
     for other in models[1:]:
         for what, ours, theirs in (
-            ("labels", first.plan.data.schema(), other.plan.data.schema()),
+            ("labels", _told(first.plan.data.schema()), _told(other.plan.data.schema())),
             ("channels", first.plan.data.channels, other.plan.data.channels),
             ("orientation", first.plan.preprocess.orientation, other.plan.preprocess.orientation),
         ):
             if ours != theirs:
                 raise UsageError(f"{first.folder} and {other.folder} have other {what}: {ours} and {theirs}")
+
+
+def _told(schema: LabelSchema) -> str:
+    regions = (f"{region.name} [{', '.join(map(str, region.values))}]" for region in schema.regions)
+    return ", ".join((*regions, *(() if schema.ignore is None else (f"ignored [{schema.ignore}]",))))
