@@ -70,8 +70,18 @@ class StackedSource:
 
 
 @dataclass(frozen=True)
-class PickedView(View):
-    """Some channels of a source, by their places from 0 on. It keeps the header: the grid is the same."""
+class _SameGrid(View):
+    """A view of the stored grid, so that the header still tells of it."""
+
+    @property
+    def header(self) -> object:
+        """As the source's."""
+        return self.source.header
+
+
+@dataclass(frozen=True)
+class PickedView(_SameGrid):
+    """Some channels of a source, by their places from 0 on."""
 
     picked: tuple[int, ...]
 
@@ -80,43 +90,20 @@ class PickedView(View):
         """As many as are picked."""
         return len(self.picked)
 
-    @property
-    def header(self) -> object:
-        """As the source's."""
-        return self.source.header
-
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X), of those channels."""
         return self.source.read(box)[list(self.picked)]
 
 
-class _View:
-    """A source of the same grid whose values are changed."""
+@dataclass(frozen=True)
+class FiniteSource(_SameGrid):
+    """A float image whose NaN and infinite voxels read as zero; name is what messages speak of."""
 
-    def __init__(self, source: VolumeSource, *, name: str, affine: Affine | None = None) -> None:
-        self._source, self.name = source, name
-        self.shape, self.channels, self.access, self.header = (
-            source.shape,
-            source.channels,
-            source.access,
-            source.header,
-        )
-        self.dtype: np.dtype[Any] = source.dtype
-        self.affine = source.affine if affine is None else affine
-        self.says = source.says
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What is odd about the source."""
-        return self._source.warnings
-
-
-class FiniteSource(_View):
-    """A float image whose NaN and infinite voxels read as zero."""
+    name: str
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X)."""
-        values = self._source.read(box)
+        values = self.source.read(box)
         return values if np.isfinite(values).all() else np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
     def count_filled(self) -> int:
@@ -125,18 +112,28 @@ class FiniteSource(_View):
         Raises:
             InputError: all of them are.
         """
-        count = sum(int((~np.isfinite(self._source.read(slab))).sum()) for slab in slabs(self.shape, _SLAB))
+        count = sum(int((~np.isfinite(self.source.read(slab))).sum()) for slab in slabs(self.shape, _SLAB))
         if count == self.channels * self.shape.voxels:
             raise InputError(f"{self.name}: no voxel is a finite number")
         return count
 
 
-class LabelSource(_View):
-    """Label values as uint8, at the place of the image they belong to."""
+@dataclass(frozen=True)
+class LabelSource(_SameGrid):
+    """Label values as uint8, at the place of the image they belong to; name is what messages speak of."""
 
-    def __init__(self, source: VolumeSource, *, name: str, affine: Affine) -> None:
-        super().__init__(source, name=name, affine=affine)
-        self.dtype = np.dtype(np.uint8)
+    name: str
+    place: Affine
+
+    @property
+    def affine(self) -> Affine:
+        """The image's."""
+        return self.place
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8."""
+        return np.dtype(np.uint8)
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's label values, (1, Z, Y, X).
@@ -144,7 +141,7 @@ class LabelSource(_View):
         Raises:
             InputError: a value is no integer (within 1e-3) in 0 to 255.
         """
-        values = self._source.read(box)
+        values = self.source.read(box)
         if values.dtype == np.uint8 or not values.size:
             return values
         if values.dtype.kind == "f":
