@@ -5,7 +5,7 @@ came, which file, and what to do; commands print that message alone and exit wit
 Anything else that escapes is a bug in vol3d (exit code 1).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 
@@ -67,6 +67,16 @@ def refuse_if_all(failed: Mapping[str, Vol3dError], *, done: int) -> None:
     if failed and not done:
         first = next(iter(failed.values()))
         raise type(first)(f"none of the {len(failed)} volumes can be used; the first: {first}")
+
+
+def some(told: Sequence[str], most: int = 8, *, between: str = ", ") -> str:
+    """The first of a list for a sentence, and how many more there are.
+
+    >>> some(["spleen", "liver", "heart"], 2)
+    'spleen, liver and 1 more'
+    """
+    more = f" and {len(told) - most} more" if len(told) > most else ""
+    return (between.join(told[:most]) or "nothing") + more
 
 
 def unknown_name(what: str, name: str, known: Collection[str]) -> str:

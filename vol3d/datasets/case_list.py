@@ -10,10 +10,8 @@ from pathlib import Path
 from vol3d.datasets.cases import Case
 from vol3d.datasets.dataset import Dataset
 from vol3d.datasets.manifest import MANIFEST, checked_files, rows_of
-from vol3d.errors import InputError
+from vol3d.errors import InputError, some
 from vol3d.files.names import stem_of
-
-_SHOWN = 8
 
 
 def read_list(path: Path) -> Dataset:
@@ -25,10 +23,9 @@ def read_list(path: Path) -> Dataset:
     rows = rows_of(path)
     wrong = [str(line) for line, cells in rows if not 1 <= len(cells) <= 2 or not cells[0]]
     if wrong:
-        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise InputError(
             f"{path}: expected an image, or an image and its label, in each line; not so in line "
-            f"{', '.join(wrong[:_SHOWN])}{more}. A table with the columns case, image, label ({MANIFEST}) says more"
+            f"{some(wrong)}. A table with the columns case, image, label ({MANIFEST}) says more"
         )
     images = [path.parent / cells[0] for _, cells in rows]
     stems = [stem_of(image) for image in images]

@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vol3d.datasets.cases import Case, open_image
-from vol3d.errors import InputError
+from vol3d.errors import InputError, some
 
 UNNAMED = ("image",)
 """The channels' names where nothing says how many there are, nor what."""
-
-_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -43,14 +41,14 @@ class Dataset:
         unlabelled = [c.name for c in self.cases if c.label is None]
         counts = [f"{len(self.cases)} cases" + (f" in {groups} groups" if groups < len(self.cases) else "")]
         if unlabelled:
-            counts.append(f"{len(self.cases) - len(unlabelled)} labelled, {len(unlabelled)} not ({_some(unlabelled)})")
+            counts.append(f"{len(self.cases) - len(unlabelled)} labelled, {len(unlabelled)} not ({some(unlabelled)})")
         else:
             counts.append("all labelled")
         if self.channel_names != UNNAMED:
             plural = "s" if len(self.channel_names) > 1 else ""
             counts.append(f"{len(self.channel_names)} channel{plural} ({', '.join(self.channel_names)})")
         if self.label_names:
-            counts.append(f"labels {_some(list(self.label_names))}")
+            counts.append(f"labels {some(list(self.label_names))}")
         if masks:
             counts.append(f"{masks} organ masks")
         return f"{self.path}: {', '.join(counts)}; read as {self.layout}"
@@ -162,7 +160,3 @@ def _in_order(spelled: Mapping[str, str], described: Sequence[str]) -> tuple[lis
 def _consecutive(keys: Mapping[str, str]) -> bool:
     """Whether numbers are channel numbers as nnU-Net writes them, 0000 to some few."""
     return all(len(key) == 4 and int(key) < 100 for key in keys)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError
+from vol3d.errors import InputError, some
 from vol3d.files.dicom_grid import Frame, sorted_on_grid
 from vol3d.files.dicom_headers import DicomFile, header_of
 from vol3d.files.dicom_pixels import stored_range, stored_values
@@ -183,11 +183,9 @@ def _check_one_series(path: Path, headers: Sequence[DicomFile]) -> None:
         f"{files[0].described}, {sum(len(f.frames) for f in files)} images: {files[0].frames[0].file.name}"
         for files in of_series.values()
     ]
-    more = len(told) - _SHOWN_SERIES
     raise InputError(
         f"{path} holds {len(told)} DICOM series. Give the path of a file in it instead of the folder's to choose one: "
-        + "; ".join(told[:_SHOWN_SERIES])
-        + (f"; and {more} more" if more > 0 else "")
+        + some(told, _SHOWN_SERIES, between="; ")
     )
 
 

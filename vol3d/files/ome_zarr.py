@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.errors import InputError
+from vol3d.errors import InputError, some
 from vol3d.files.decoding import decoding
 from vol3d.files.folders import entries
 from vol3d.files.kept_header import KeptHeader, kept_words
@@ -158,8 +158,9 @@ def _only_image(path: Path, attributes: dict[str, Any]) -> Path:
     inner = [p.name for p in entries(path) if p.is_dir() and p.name != "OME"]
     if "bioformats2raw.layout" in attributes.get("ome", attributes) and inner == ["0"]:
         return path / "0"
-    some = ", ".join(inner[:5]) or "nothing"
-    raise InputError(f"{path} is a Zarr group without multiscales, so no image; name one that lies in it: {some}")
+    raise InputError(
+        f"{path} is a Zarr group without multiscales, so no image; name one that lies in it: {some(inner)}"
+    )
 
 
 def _steps(shape: Shape3) -> list[tuple[int, int, int]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vol3d.errors import InputError, UsageError
+from vol3d.errors import InputError, UsageError, some
 from vol3d.files.arrays import create_npy, open_npy, open_npz
 from vol3d.files.channels import grouped
 from vol3d.files.dicom import dicom_files, holds_dicom, open_dicom
@@ -226,7 +226,7 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
             )
         if together or volumes:
             return sorted(volumes, key=natural_key) or [folder]
-    seen = ", ".join(p.name for p in there[:5]) or "nothing"
+    seen = some([p.name for p in there], 5)
     raise UsageError(f"no volume in {folder}: looked for {looked_for()}; found {seen}")
 
 

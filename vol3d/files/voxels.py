@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from vol3d.errors import InputError
+from vol3d.errors import InputError, some
 from vol3d.shapes import Shape3
 
 MAX_CHUNK_BYTES = 2**31  # what one chunk may take in memory
 SPARSE = "vol3d_sparse"  # the attribute that says: chunks of the fill value were never stored
-_SHOWN = 10
 _AXES = (3, 4)
 
 
@@ -57,7 +56,7 @@ def chosen(file: Path, name: str, shapes: Mapping[str, tuple[int, ...]], *, asid
     volumes = [key for key, shape in shapes.items() if len(shape) in _AXES]
     wanted = name or (volumes[0] if len(volumes) == 1 else "")
     if wanted not in shapes:
-        told = ", ".join(f"{key} {shape}" for key, shape in list(shapes.items())[:_SHOWN]) or "nothing"
+        told = some([f"{key} {shape}" for key, shape in shapes.items()])
         raise InputError(f"{file}: expected one volume, got {len(volumes)}{aside}; name one as {file}/NAME of {told}")
     return wanted
 

@@ -11,7 +11,7 @@ from vol3d.config.tree import Config, DataSettings, Plan
 from vol3d.datasets.description import IGNORE
 from vol3d.datasets.fingerprint import Fingerprint
 from vol3d.datasets.plan import FEATURES, free_value, normalisations, patch_plan, regions, target_spacing
-from vol3d.errors import CheckpointError, UsageError
+from vol3d.errors import CheckpointError, UsageError, some
 from vol3d.inference.inferencer import Inferencer
 from vol3d.inference.symmetry import Axis, mirrored
 from vol3d.network.build import NetworkSettings, build_network, network_multiple
@@ -222,8 +222,7 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
         if k in weights and weights[k].shape != ours[k].shape
     ]
     if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise CheckpointError(f"{source} does not fit the network of its plan: {'; '.join(wrong[:3])}{more}")
+        raise CheckpointError(f"{source} does not fit the network of its plan: {some(wrong, 3, between='; ')}")
     if not all(torch.isfinite(v).all() for v in weights.values() if v.is_floating_point()):
         raise CheckpointError(f"{source} holds weights that are not finite; use another checkpoint of its run")
     network.load_state_dict(weights)
