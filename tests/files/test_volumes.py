@@ -57,6 +57,10 @@ def test_what_is_not_there_or_empty_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "v.nii.gz")
     with pytest.raises(InputError, match="zero bytes"):
         open_volume(tmp_path / "v.nii.gz")
+    for name in ("runs.csv", "v.nrrd"):
+        (tmp_path / name).write_text("id,rle,height,width\n")
+        with pytest.raises(InputError, match=rf"{name} is of no format that is read here.*b'id,rle,height,wi'"):
+            open_volume(tmp_path / name)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
