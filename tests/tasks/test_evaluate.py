@@ -171,6 +171,9 @@ def test_other_grids_are_refused_naming_both(tmp_path: Path, oblique_affine: NDA
     elsewhere = save(tmp_path / "o.nii.gz", organ(), oblique_affine)
     with pytest.raises(InputError, match="different places"):
         evaluate(elsewhere, truth)
+    mirrored = save(tmp_path / "m.nii.gz", organ(), from_spacing(SPACING) * [1, -1, 1, 1])
+    with pytest.raises(InputError, match=r"m\.nii\.gz .*axes RPS.* and .*t\.nii\.gz .*axes RAS.*different places"):
+        evaluate(mirrored, truth)
     assert evaluate(elsewhere, truth, spacing=SPACING).cases[0][1].values["dice"] == 1.0
 
 

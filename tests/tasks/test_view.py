@@ -150,6 +150,9 @@ def test_files_that_do_not_fit_are_refused(files: tuple[Path, Path], tmp_path: P
             view(prediction, truth=wrong, mips=out)
     with pytest.raises(InputError, match=r"a\.nii.*b\.nii.*different places"):
         view(tmp_path / "a.nii", truth=tmp_path / "b.nii", mips=out)
+    nibabel.save(nibabel.Nifti1Image(np.ones(SHAPE[::-1], np.uint8), np.diag([1, -1, 1, 1])), tmp_path / "c.nii")
+    with pytest.raises(InputError, match=r"a\.nii.*axes RAS.*c\.nii.*axes RPS.*different places"):
+        view(tmp_path / "a.nii", truth=tmp_path / "c.nii", mips=out)
     with pytest.raises(InputError, match=r"pred\.npy.*other\.npy"):
         view(prediction, truth=truth, image=tmp_path / "other.npy", montage=out)
     with pytest.raises(UsageError, match="missing"):

@@ -10,11 +10,11 @@ from vol3d.datasets.views import FiniteSource, LabelSource, PickedView, StackedS
 from vol3d.errors import InputError, UsageError
 from vol3d.files.structures import MergedMasks
 from vol3d.files.volumes import open_volume
-from vol3d.geometry.affine import agree, axis_codes, spacing_of
+from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.preprocess.orient import turned_onto
 from vol3d.shapes import Spacing
-from vol3d.volume.source import VolumeSource
+from vol3d.volume.source import VolumeSource, told_grid
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,6 @@ def _difference(path: Path | str, source: VolumeSource, other_path: Path | str, 
         same = agree(source.affine, other.affine, source.shape)
     elif same and "nothing" not in (source.says, other.says):
         same = bool(np.allclose(spacing_of(source.affine), spacing_of(other.affine), rtol=1e-3))
-    return "" if same else f"{path} lies on another grid than {other_path}: {_grid(source)} against {_grid(other)}"
-
-
-def _grid(source: VolumeSource) -> str:
-    spacing = ", ".join(f"{v:.5g}" for v in spacing_of(source.affine))
-    origin = ", ".join(f"{v:.5g}" for v in source.affine[:3, 3])
-    axes = f", axes {axis_codes(source.affine)}" if source.says == "place" else ""
-    return f"shape (z, y, x) {tuple(source.shape)}, spacing ({spacing}) mm, first voxel at ({origin}) mm{axes}"
+    return (
+        "" if same else f"{path} lies on another grid than {other_path}: {told_grid(source)} against {told_grid(other)}"
+    )

@@ -19,7 +19,7 @@ from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.tasks.reporter import Reporter
 from vol3d.viewer.error_map import ErrorCounts, count_errors, error_map, pool
 from vol3d.viewer.legend import COMPONENT_COLOURS, Legend, Palette, component_legend, error_legend
-from vol3d.volume.source import VolumeSource
+from vol3d.volume.source import VolumeSource, told_grid
 
 DRAWN_VOXELS_A_SIDE = 400  # more would be smaller than a pixel
 SLAB_VOXELS = 1 << 25
@@ -34,10 +34,7 @@ class Opened:
     source: VolumeSource
 
     def __str__(self) -> str:
-        return (
-            f"{self.path} (z, y, x: {_by(self.source.shape)} voxels of {_by(spacing_of(self.source.affine))} mm, "
-            f"first at x, y, z = {_by(self.source.affine[:3, 3])})"
-        )
+        return f"{self.path} ({told_grid(self.source)})"
 
 
 @dataclass(frozen=True)

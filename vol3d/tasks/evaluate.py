@@ -35,7 +35,7 @@ from vol3d.preprocess.orient import turned_onto
 from vol3d.shapes import Spacing
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.volume.labels import MAX_LABEL, LabelSchema, Region
-from vol3d.volume.source import VolumeSource, read_all
+from vol3d.volume.source import VolumeSource, read_all, told_grid
 
 BINARY = LabelSchema((Region("foreground", (1,)),))
 NEAR_INTEGER = 0.01
@@ -266,9 +266,7 @@ def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *,
     nothing has the other's spacing, too.
     """
     grids = " and ".join(
-        f"{name_of(one)} (z, y, x: {tuple(s.shape)} voxels of {_triple(spacing_of(s.affine))} mm, "
-        f"first at x, y, z = {_triple(s.affine[:3, 3])})"
-        for one, s in ((case.prediction, predicted), (case.truth.volume, true))
+        f"{name_of(one)} ({told_grid(s)})" for one, s in ((case.prediction, predicted), (case.truth.volume, true))
     )
     if predicted.shape != true.shape:
         raise InputError(f"{grids} lie on different grids; predict at the truth's grid, or resample one of them")
@@ -277,10 +275,6 @@ def _common_spacing(case: _Case, predicted: VolumeSource, true: VolumeSource, *,
     if trusted and comparable and not agree(predicted.affine, true.affine, true.shape):
         raise InputError(f"{grids} lie in different places; if only the headers are wrong, give --spacing")
     return spacing_of(max((true, predicted), key=lambda s: ("nothing", "spacing", "place").index(s.says)).affine)
-
-
-def _triple(values: Iterable[float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values) + ")"
 
 
 def _labels(name: str, source: VolumeSource) -> NDArray[np.uint8]:

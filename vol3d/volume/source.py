@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.geometry.affine import Affine
+from vol3d.geometry.affine import Affine, axis_codes, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, shape3
 
@@ -195,3 +195,12 @@ class View:
 def read_all(source: VolumeSource) -> NDArray[Any]:
     """The whole volume, (C, Z, Y, X)."""
     return source.read(Box.whole(source.shape))
+
+
+def told_grid(source: VolumeSource) -> str:
+    """Where a source's voxels lie, for a sentence about two that differ."""
+    spacing, origin = (
+        ", ".join(f"{v:.5g}" for v in numbers) for numbers in (spacing_of(source.affine), source.affine[:3, 3])
+    )
+    axes = f", axes {axis_codes(source.affine)}" if source.says == "place" else ""
+    return f"shape (z, y, x) {tuple(source.shape)}, spacing ({spacing}) mm, first voxel at ({origin}) mm{axes}"
