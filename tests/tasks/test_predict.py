@@ -507,6 +507,13 @@ def test_the_best_weights_are_there_as_well(volume: Path, tiny_run: Path, tmp_pa
     assert record["made_from"]["models"] != other["made_from"]["models"]
 
 
+def test_a_run_that_was_never_validated_has_no_best_weights(volume: Path, tiny_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    (copy / "fold_0" / "weights_best.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"has no best weights, .*--weights last"):
+        run_on(volume, copy, tmp_path / "out", weights="best")
+
+
 def test_the_plan_alone_says_how_to_predict(volume: Path, broken: Path, tiny_run: Path, tmp_path: Path) -> None:
     for path in broken.iterdir():
         if path.name not in ("plan.yaml", "weights_last.pt"):

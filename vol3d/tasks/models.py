@@ -74,6 +74,10 @@ def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Mode
             f"inference.mirror_axes: {', '.join(sorted(forbidden))} is no symmetry that {folder} was trained with; "
             f"allowed are {', '.join(trained.inference.mirror_axes) or 'none'}"
         )
+    if weights == "best" and not checkpoint_path.exists() and (folder / "weights_last.pt").exists():
+        raise CheckpointError(
+            f"{folder} has no best weights, as it was never validated: --weights last takes the others"
+        )
     load_weights(network, load_checkpoint(checkpoint_path).get("weights", {}), str(checkpoint_path))
     return Model(folder, plan, network.eval(), checkpoint_sha256(checkpoint_path))
 
