@@ -37,6 +37,7 @@ def test_a_usage_error_is_one_line_and_code_2(argv: list[str], capsys: pytest.Ca
     assert out == ""
     assert len(err.splitlines()) == 1
     assert "--help" in err
+    assert "section.key=value" not in err  # is never required
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ COMMANDS = ("train", "predict", "view", "evaluate", "info", "phantom", "benchmar
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
+        message = message.replace(", section.key=value", "")  # argparse takes all words to be required, if one is
         self.exit(2, f"{self.prog}: {shown(message)}. See {self.prog} --help.\n")
 
 
