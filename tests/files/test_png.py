@@ -129,10 +129,18 @@ def test_two_kinds_of_slices_show_both_readings(tmp_path: Path) -> None:
         open_volume(tmp_path)
 
 
-def test_pictures_beside_volumes_are_no_volumes(tmp_path: Path) -> None:
+def test_pictures_beside_volumes_are_no_volumes_but_folders_of_them_are(tmp_path: Path) -> None:
     write_slices(tmp_path / "batch" / "a", ["1.png", "2.png"])
     write_slices(tmp_path / "batch" / "b" / "images", ["1.png", "2.png"])
     assert [v.name for v in find_volumes(tmp_path / "batch")] == ["a", "b"]
     np.save(tmp_path / "batch" / "v.npy", np.zeros((3, 4, 5)))
     write_slices(tmp_path / "batch", ["preview.png"])
-    assert [v.name for v in find_volumes(tmp_path / "batch")] == ["v"]
+    assert [v.name for v in find_volumes(tmp_path / "batch")] == ["a", "b", "v"]
+    tifffile.imwrite(tmp_path / "batch" / "v.tif", np.zeros((3, 9, 7), np.uint16), photometric="minisblack")
+    (tmp_path / "batch" / "v.npy").unlink()
+    assert [v.name for v in find_volumes(tmp_path / "batch")] == ["a", "b", "v"]
+    (tmp_path / "slices").mkdir()
+    for number in range(3):
+        tifffile.imwrite(tmp_path / "slices" / f"{number}.tif", np.zeros((9, 7), np.uint16))
+    write_slices(tmp_path / "slices" / "previews", ["1.png", "2.png"])
+    assert [v.name for v in find_volumes(tmp_path / "slices")] == ["slices"]
