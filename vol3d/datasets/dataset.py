@@ -129,20 +129,26 @@ def arranged(
         kept = [(k, n) for k, n in zip(keys, names, strict=True) if n.lower() in chosen]
         keys, names = [k for k, _ in kept], [n for _, n in kept]
     lower = {case: {name.lower(): file for name, file in files.items()} for case, files in found.items()}
-    sentences = []
-    for key, name in zip(keys, names, strict=True):
-        having = [case for case, files in lower.items() if key in files]
-        lacking = [case for case in lower if case not in having]
-        told = f"{name} ({key})" if key != name.lower() else name or "a file of no channel"
-        if lacking and 2 * len(lacking) <= len(lower):
-            sentences.append(f"channel {told} is missing in {', '.join(lacking)}")
-        elif lacking:
-            sentences.append(f"channel {told} is only in {', '.join(having) or 'no case'}")
+    sentences = _missing(lower, keys, names)
     if keys and described and len(keys) > len(described):
         sentences.append(f"dataset.json names {len(described)} channels ({', '.join(described)})")
     if sentences:
         raise InputError(f"{path}: cases must have the same channels; {'; '.join(sentences)}")
     return tuple(names), {case: tuple(files[key] for key in keys) for case, files in lower.items()}
+
+
+def _missing(cases: Mapping[str, Mapping[str, Path]], keys: Sequence[str], names: Sequence[str]) -> list[str]:
+    """A sentence for each channel that cases lack: which these are or, where they are most, which have it."""
+    sentences = []
+    for key, name in zip(keys, names, strict=True):
+        having = [case for case, files in cases.items() if key in files]
+        lacking = [case for case in cases if case not in having]
+        told = f"{name} ({key})" if key != name.lower() else name or "a file of no channel"
+        if lacking and 2 * len(lacking) <= len(cases):
+            sentences.append(f"channel {told} is missing in {', '.join(lacking)}")
+        elif lacking:
+            sentences.append(f"channel {told} is only in {', '.join(having) or 'no case'}")
+    return sentences
 
 
 def _in_order(spelled: Mapping[str, str], described: Sequence[str]) -> tuple[list[str], list[str]]:

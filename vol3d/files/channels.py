@@ -82,15 +82,7 @@ def grouped(stems: Mapping[Path, str], channels: Sequence[str], *, folder: Path)
         return [(place[0] if whole and place else stems[path], (path,)) for path, place in images.items()]
     if not any(places.values()):
         return [(stem, (path,)) for path, stem in stems.items()]
-    found: dict[str, dict[int, Path]] = {}
-    for path, place in places.items():
-        if place is None:
-            continue
-        case, channel = place[0] or folder.resolve().name, place[1]
-        if channel in found.setdefault(case, {}):
-            told = channels[channel] if channel < len(channels) else f"{channel:04d}"
-            raise UsageError(f"both {found[case][channel]} and {path} are channel {told} of case {case}")
-        found[case][channel] = path
+    found = _by_case(places, channels, unnamed=folder.resolve().name)
     extra += [path.name for channels_of in found.values() for c, path in channels_of.items() if c >= len(channels)]
     missing = [f"{name} of {case}" for case, has in found.items() for c, name in enumerate(channels) if c not in has]
     strange = [path.name for path in beside if path not in truths and path.name not in extra]
@@ -99,6 +91,22 @@ def grouped(stems: Mapping[Path, str], channels: Sequence[str], *, folder: Path)
     if sentences:
         raise InputError(f"{folder}: {_expected(channels)}; {'; '.join(sentences)}")
     return [(case, tuple(has[c] for c in range(len(channels)))) for case, has in found.items()]
+
+
+def _by_case(
+    places: Mapping[Path, Place | None], channels: Sequence[str], *, unnamed: str
+) -> dict[str, dict[int, Path]]:
+    """Each case's files by the index of their channel; unnamed is what a case without a name is called."""
+    found: dict[str, dict[int, Path]] = {}
+    for path, place in places.items():
+        if place is None:
+            continue
+        case, channel = place[0] or unnamed, place[1]
+        if channel in found.setdefault(case, {}):
+            told = channels[channel] if channel < len(channels) else f"{channel:04d}"
+            raise UsageError(f"both {found[case][channel]} and {path} are channel {told} of case {case}")
+        found[case][channel] = path
+    return found
 
 
 def _of_several(places: Mapping[Path, Place | None]) -> list[str]:

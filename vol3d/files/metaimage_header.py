@@ -60,17 +60,7 @@ def parse(path: Path, text: str) -> RawHeader:
     if not _true(found.get("BinaryData", "True")):
         raise InputError(f"{path}: voxels as text cannot be read; expected BinaryData = True")
     (count,) = parsed(path, "NDims", [found["NDims"]], int)
-    (samples,) = parsed(path, "ElementNumberOfChannels", [found.get("ElementNumberOfChannels", "1")], int)
-    sizes = parsed(path, "DimSize", found["DimSize"].split(), int)
-    if count not in (2, 3, 4) or len(sizes) != count or samples < 1 or (count == 4 and min(samples, sizes[3]) > 1):
-        raise InputError(
-            f"{path}: expected a volume or channels of one, got NDims = {count}, DimSize = {sizes} "
-            f"and ElementNumberOfChannels = {samples}"
-        )
-    shape = volume_shape(path, sizes[:3])
-    channels = samples * (sizes[3] if count == 4 else 1)
-    if channels < 1:
-        raise InputError(f"{path}: expected positive sizes along its axes, got {sizes}")
+    shape, channels, samples = _sizes(path, found, count)
     directions, steps, says = _geometry(path, found, count)
     data_file, skip = _data(path, found)
     function = [found.get(f"ElementToIntensityFunction{part}") for part in ("Slope", "Offset")]
@@ -112,6 +102,22 @@ def header_text(
 
 def _true(word: str) -> bool:
     return word[:1] in ("T", "t", "1")
+
+
+def _sizes(path: Path, found: dict[str, str], count: int) -> tuple[Shape3, int, int]:
+    """The shape, the channels, and how many of these lie side by side: a fourth axis has them apart."""
+    (samples,) = parsed(path, "ElementNumberOfChannels", [found.get("ElementNumberOfChannels", "1")], int)
+    sizes = parsed(path, "DimSize", found["DimSize"].split(), int)
+    if count not in (2, 3, 4) or len(sizes) != count or samples < 1 or (count == 4 and min(samples, sizes[3]) > 1):
+        raise InputError(
+            f"{path}: expected a volume or channels of one, got NDims = {count}, DimSize = {sizes} "
+            f"and ElementNumberOfChannels = {samples}"
+        )
+    shape = volume_shape(path, sizes[:3])
+    channels = samples * (sizes[3] if count == 4 else 1)
+    if channels < 1:
+        raise InputError(f"{path}: expected positive sizes along its axes, got {sizes}")
+    return shape, channels, samples
 
 
 def _dtype(path: Path, found: dict[str, str]) -> np.dtype[np.generic]:

@@ -98,28 +98,11 @@ def create_nifti(
     Where like came from a NIfTI file with this very grid, its header is carried over: geometry bit for
     bit, only type, scale, display range and free text are new. bool becomes uint8, float16 float32.
     """
-    import nibabel
-
     path = Path(path)
     stored = without_half(dtype).newbyteorder("<")
     kept = kept_words(like, "NIfTI", shape=shape, affine=affine)
     dims = (*shape[::-1], channels) if channels > 1 else shape[::-1]
-    if kept is not None:
-        header = parse(path, kept).as_byteswapped("<")
-        if np.prod(header["dim"][1 : header["dim"][0] + 1]) != channels * shape.voxels:
-            header.set_data_shape(dims)
-        for text in ("descrip", "aux_file", "db_name"):  # may name a person
-            if text in header.keys():  # noqa: SIM118
-                header[text] = b""
-        header["cal_min"] = header["cal_max"] = 0
-    else:
-        large = max(*shape, channels) > np.iinfo(np.int16).max
-        header = nibabel.Nifti2Header() if large else nibabel.Nifti1Header()
-        header.set_data_shape(dims)
-        world = np.asarray(affine)[:, REVERSED]
-        header.set_qform(world, code=1)
-        header.set_sform(world, code=2)
-        header.set_xyzt_units("mm", "sec")
+    header = _made(dims, affine) if kept is None else _carried_over(path, kept, dims)
     header.set_data_dtype(stored)
     header["scl_slope"], header["scl_inter"] = 1, 0
     start = header.sizeof_hdr + 4  # four zeros: no extensions follow
@@ -137,3 +120,28 @@ def _header(path: Path) -> tuple[bool, Any]:
     with path.open("rb") as stream:
         zipped = stream.read(2) == gzipped.MAGIC
     return zipped, parse(path, gzipped.beginning(path, 540))
+
+
+def _made(dims: tuple[int, ...], affine: Affine) -> Any:
+    """A new header of a grid."""
+    import nibabel
+
+    header = nibabel.Nifti2Header() if max(dims) > np.iinfo(np.int16).max else nibabel.Nifti1Header()
+    header.set_data_shape(dims)
+    world = np.asarray(affine)[:, REVERSED]
+    header.set_qform(world, code=1)
+    header.set_sform(world, code=2)
+    header.set_xyzt_units("mm", "sec")
+    return header
+
+
+def _carried_over(path: Path, kept: bytes, dims: tuple[int, ...]) -> Any:
+    """An input's header without what is said of its grey values and, perhaps, of a person."""
+    header = parse(path, kept).as_byteswapped("<")
+    if np.prod(header["dim"][1 : header["dim"][0] + 1]) != np.prod(dims):
+        header.set_data_shape(dims)
+    for text in ("descrip", "aux_file", "db_name"):  # may name a person
+        if text in header.keys():  # noqa: SIM118
+            header[text] = b""
+    header["cal_min"] = header["cal_max"] = 0
+    return header
