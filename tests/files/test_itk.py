@@ -255,9 +255,18 @@ def test_a_given_spacing_replaces_a_damaged_one(tmp_path: Path) -> None:
     affine = opened(path, wanted).affine
     assert np.array_equal(affine[:3, :3], np.array([[0, -1.0, 0], [0, 0, -3.0], [-0.8, 0, 0]]))
     path = by_hand(tmp_path / "v.nrrd", **{"space directions": "(0,0,0) (nan,0,0) (0,0,1)"})
-    assert np.array_equal(opened(path, wanted).affine, from_spacing(wanted))
+    source = opened(path, wanted)
+    assert np.array_equal(source.affine, from_spacing(wanted))
+    assert (source.says, len(source.warnings)) == ("spacing", 1)
+    assert "only the given spacing is known" in source.warnings[0]
     source = opened(by_hand(tmp_path / "v.nrrd", **PLACELESS), wanted)
     assert (source.says, source.warnings, source.header) == ("spacing", (), None)
+
+
+def test_a_sheared_grid_is_warned_of_at_a_given_spacing_too(tmp_path: Path) -> None:
+    path = by_hand(tmp_path / "v.nrrd", **{"space directions": "(0.8,0,0) (0.3,1,0) (0,0,3)"})
+    for spacing in (None, Spacing(0.8, 1.0, 3.0)):
+        assert "sheared" in " ".join(opened(path, spacing).warnings)
 
 
 @pytest.mark.parametrize(

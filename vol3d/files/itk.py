@@ -40,10 +40,8 @@ class ItkSource:
     def __init__(self, path: Path, kind: str, header: RawHeader, end: int, *, spacing: Spacing | None) -> None:
         self.path = path
         self.shape, self.channels, self.dtype = header.shape, header.channels, header.dtype.newbyteorder("=")
-        self.affine = header.affine(path, spacing)
+        self.affine, self.says, self._odd = header.place(path, spacing)
         self.header = None if spacing else KeptHeader(kind, header.fields, self.shape, self.affine)
-        self.says = "spacing" if spacing and header.says == "nothing" else header.says
-        self._odd = header.warnings if spacing else header.oddities(path, self.affine)
         start = end if header.data_file is None else 0
         self._voxels = StoredVoxels(
             path if header.data_file is None else _beside(path, header.data_file),

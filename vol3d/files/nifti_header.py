@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
-from vol3d.files.place import MM_LIMITS, check_place, rescaled, sheared, upright
+from vol3d.files.place import MM_LIMITS, check_place, rescaled, sheared, spacing_only, upright
 from vol3d.files.voxels import check_type
 from vol3d.geometry.affine import Affine, agree, from_spacing
 from vol3d.shapes import Shape3, Spacing
@@ -85,7 +85,7 @@ def place_of(path: Path, header: Any, shape: Shape3, spacing: Spacing | None) ->
     except InputError as error:
         if spacing is None:
             raise InputError(f"{error}; give the right spacing with --spacing or in cases.csv") from error
-        return from_spacing(spacing), "spacing", (f"{path}: its header says no place; only the given spacing is known",)
+        return from_spacing(spacing), "spacing", (spacing_only(path),)
     return affine, "place", _oddities(path, header, stored, shape)
 
 

@@ -93,6 +93,11 @@ def upright(affine: Affine) -> NDArray[np.float64]:
     return direction
 
 
+def spacing_only(path: Path) -> str:
+    """The warning where a header has no place to offer, and a spacing is given."""
+    return f"{path}: its header says no place; only the given spacing is known"
+
+
 def silent(path: Path) -> str:
     """The warning where a file says no spacing."""
     return f"{path} says no spacing; 1 mm is assumed"

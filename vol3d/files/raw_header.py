@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vol3d.errors import InputError
-from vol3d.files.place import at_spacing, check_place, sheared, silent, upright
+from vol3d.files.place import check_place, rescaled, sheared, silent, spacing_only, upright
 from vol3d.files.units import millimetres_of
-from vol3d.geometry.affine import Affine
+from vol3d.geometry.affine import Affine, from_spacing
 from vol3d.shapes import Shape3, Spacing, shape3
 from vol3d.volume.source import Says
 
@@ -45,24 +45,27 @@ class RawHeader:
     warnings: tuple[str, ...]
     fields: dict[str, str]
 
-    def affine(self, path: Path, spacing: Spacing | None) -> Affine:
-        """Index (z, y, x) to RAS+ millimetres; spacing overrides the header's.
+    def place(self, path: Path, spacing: Spacing | None) -> tuple[Affine, Says, tuple[str, ...]]:
+        """Index (z, y, x) to RAS+ millimetres, what of it the file says, and what is odd about the file.
+
+        A given spacing goes before the header's, and stands alone where the header has no place to offer.
 
         Raises:
             InputError: the header's spacing or directions are zero, NaN or absurd, and none is given.
         """
-        affine = self.directions.copy()
-        if spacing:
-            affine[:3, :3] *= np.copysign(1.0, self.steps)
-            return at_spacing(path, affine, spacing)
+        affine, says = self.directions.copy(), self.says
         with np.errstate(all="ignore"):
-            affine[:3, :3] *= self.steps
-        check_place(path, affine)
-        return affine
-
-    def oddities(self, path: Path, affine: Affine) -> tuple[str, ...]:
-        """Sentences about what can be used but deserves a look, once the place is known."""
-        return self.warnings + ((silent(path),) if self.says == "nothing" else ()) + sheared(path, affine)
+            affine[:3, :3] *= self.steps if spacing is None else np.copysign(1.0, self.steps)
+        if spacing:
+            affine, says = rescaled(affine, spacing), "spacing" if says == "nothing" else says
+        try:
+            check_place(path, affine)
+        except InputError:
+            if spacing is None:
+                raise
+            return from_spacing(spacing), "spacing", (*self.warnings, spacing_only(path))
+        unsaid = (silent(path),) if says == "nothing" else ()
+        return affine, says, (*self.warnings, *unsaid, *sheared(path, affine))
 
 
 def parsed(path: Path, name: str, words: Sequence[str], kind: type[Number]) -> list[Number]:
