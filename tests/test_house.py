@@ -27,7 +27,7 @@ ONLY_IN = {
     "highdicom": {"files/dicom_seg.py"},
     "h5py": {"files/hdf5.py"},
     "matplotlib": {"viewer/"},
-    "PIL": {"files/pictures.py", "viewer/"},
+    "PIL": {"viewer/"},
     "yaml": {"config/load.py", "files/runs.py"},
     "tqdm": {"commands/console.py"},
 }

@@ -21,6 +21,8 @@ from vol3d.files.volumes import Slices, volume_paths
 
 ORGAN_MASKS = ("organ_masks", "kidney_mask")
 TABLES = (".csv", ".tsv", ".txt")
+_SIDES = ("images", "labels")
+_PAIRS = (_SIDES, ("imagesTr", "labelsTr"))
 _KIDNEY = re.compile(r"kidney_\d+")
 
 Reader = Callable[[Path, str, Sequence[str] | None], Dataset]
@@ -67,15 +69,38 @@ def _told(dataset: Path) -> Dataset:
 def _recognised(dataset: Path, channels: Sequence[str] | None, slices: Slices) -> Dataset:
     if not dataset.is_dir():
         raise UsageError(f"{dataset} is no data set: expected a folder, or a table or list ({', '.join(TABLES)})")
-    layouts = LAYOUTS if slices == "volume" else {**LAYOUTS, **_PICTURES}
+    layouts = _layouts(slices)
     readings = {name: (first, read) for name, (find, read) in layouts.items() if (first := find(dataset)) is not None}
     if not readings:
-        raise UsageError(f"{dataset} is no data set: looked for {MANIFEST}, {', '.join(LAYOUTS)}")
+        raise UsageError(f"{dataset} is no data set: looked for {MANIFEST}, {', '.join(layouts)}")
     if len(readings) > 1:
         ways = (f"as {name} (such as {first.relative_to(dataset)})" for name, (first, _) in readings.items())
         raise UsageError(f"{dataset} can be read in two ways: {', or '.join(ways)}; keep one, or write a {MANIFEST}")
     name, (_, read) = next(iter(readings.items()))
     return read(dataset, name, channels)
+
+
+def _layouts(slices: Slices) -> dict[str, tuple[Finder, Reader]]:
+    """The known layouts by their names: how each is found, and read."""
+    return {
+        **{f"{images}/ and {labels}/": _pairs_of(images, labels, slices) for images, labels in _PAIRS},
+        "folders of TIFF slices NAME/images/ and NAME/labels/": (
+            lambda dataset: next((tiff_slices_of(f / "images")[0] for f in _slice_pairs(dataset)), None),
+            _read_sennet,
+        ),
+        "BIDS's sub-*/anat/ and derivatives/": (first_of_bids, read_bids),
+        "one folder CASE/ each with images and a label": (
+            lambda dataset: None if first_of_bids(dataset) else first_case(dataset),
+            read_case_folders,
+        ),
+    }
+
+
+def _pairs_of(images: str, labels: str, slices: Slices) -> tuple[Finder, Reader]:
+    return (
+        lambda dataset: _first(dataset, images, labels),
+        lambda dataset, layout, wanted: _read_pairs(dataset, layout, wanted, images, labels, slices),
+    )
 
 
 def _first(dataset: Path, images: str, labels: str) -> Path | None:
@@ -122,39 +147,11 @@ def _matched(images: Iterable[str], labels: Iterable[str]) -> dict[str, tuple[st
 
 def _read_sennet(dataset: Path, layout: str, _: Sequence[str] | None) -> Dataset:
     """kidney_1_dense/images/*.tif and labels/*.tif; parts of one kidney are one group."""
-    half = [f"{f.name} has only {side}" for f in sorted(p for p in dataset.iterdir() if p.is_dir())
-            for side, other in (("images", "labels"), ("labels", "images"))
-            if (f / side).is_dir() and not (f / other).is_dir()]  # fmt: skip
+    sides = {f: [side for side in _SIDES if (f / side).is_dir()] for f in sorted(dataset.iterdir())}
+    half = [f"{folder.name} has only {there[0]}" for folder, there in sides.items() if len(there) == 1]
     if half:
         raise InputError(f"{dataset}: {'; '.join(half)}; complete or remove them")
     return Dataset(dataset, layout, tuple(_slices_case(folder) for folder in _slice_pairs(dataset)))
-
-
-def _pairs_of(images: str, labels: str, slices: Slices = "volume") -> tuple[Finder, Reader]:
-    return (
-        lambda dataset: _first(dataset, images, labels),
-        lambda dataset, layout, wanted: _read_pairs(dataset, layout, wanted, images, labels, slices),
-    )
-
-
-LAYOUTS: dict[str, tuple[Finder, Reader]] = {
-    "images/ and labels/": _pairs_of("images", "labels"),
-    "imagesTr/ and labelsTr/": _pairs_of("imagesTr", "labelsTr"),
-    "folders of TIFF slices NAME/images/ and NAME/labels/": (
-        lambda dataset: next((tiff_slices_of(f / "images")[0] for f in _slice_pairs(dataset)), None),
-        _read_sennet,
-    ),
-    "BIDS's sub-*/anat/ and derivatives/": (first_of_bids, read_bids),
-    "one folder CASE/ each with images and a label": (
-        lambda dataset: None if first_of_bids(dataset) else first_case(dataset),
-        read_case_folders,
-    ),
-}
-
-_PICTURES = {
-    f"{images}/ and {labels}/": _pairs_of(images, labels, "cases")
-    for images, labels in (("images", "labels"), ("imagesTr", "labelsTr"))
-}
 
 
 def _by_name(folder: Path, ending: str = "", slices: Slices = "volume") -> dict[str, Path]:
@@ -192,13 +189,13 @@ def _organ_masks(dataset: Path, slices: Slices) -> dict[str, Path]:
 
 def _slice_pairs(dataset: Path) -> list[Path]:
     """The subfolders that hold images/ and labels/ of slices."""
-    pairs = [f for f in entries(dataset) if all((f / side).is_dir() for side in ("images", "labels"))]
-    return [f for f in pairs if all(tiff_slices_of(f / side) for side in ("images", "labels"))]
+    pairs = [f for f in entries(dataset) if all((f / side).is_dir() for side in _SIDES)]
+    return [f for f in pairs if all(tiff_slices_of(f / side) for side in _SIDES)]
 
 
 def _slices_case(folder: Path) -> Case:
     """A folder with images/, labels/ and perhaps an organ mask, all slices, as one case."""
-    images, labels = ({stem_of(p) for p in tiff_slices_of(folder / side)} for side in ("images", "labels"))
+    images, labels = ({stem_of(p) for p in tiff_slices_of(folder / side)} for side in _SIDES)
     _check_pairs(folder, images - labels, labels - images)
     mask = next((folder / name for name in ORGAN_MASKS if (folder / name).is_dir()), None)
     name = folder.resolve().name
