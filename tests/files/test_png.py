@@ -144,3 +144,8 @@ def test_pictures_beside_volumes_are_no_volumes_but_folders_of_them_are(tmp_path
         tifffile.imwrite(tmp_path / "slices" / f"{number}.tif", np.zeros((9, 7), np.uint16))
     write_slices(tmp_path / "slices" / "previews", ["1.png", "2.png"])
     assert [v.name for v in find_volumes(tmp_path / "slices")] == ["slices"]
+    write_slices(tmp_path / "tiles", ["1.png", "2.png"])
+    write_slices(tmp_path / "tiles" / "masks", ["1.png", "2.png"])
+    with pytest.raises(UsageError, match=r"one volume of 2 slices .* or as 1 volumes"):
+        find_volumes(tmp_path / "tiles")
+    assert [v.name for v in find_volumes(tmp_path / "tiles", slices="cases")] == ["1", "2", "masks"]

@@ -208,7 +208,7 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
         return [folder]
     endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
     # PNG files are slices only where nothing else is a volume: beside others they are pictures of them. A folder
-    # of them is a volume, unless it lies beside slices.
+    # of them is a volume beside others.
     for slices_in in (scans_of, pictures_of):
         together = slices_in(folder)
         alone = {p for p in together if slices == "cases" and suffix_of(p) in (*TIFF, *PNG)}
@@ -217,12 +217,11 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
         images = alone if together else alone | {*dicom_files(folder)}  # with any ending
         # CASE/images holds a case's slices in SenNet's layout.
         inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in there]
-        kinds = (slices_in,) if together else (slices_in, pictures_of)
         volumes = [
-            p
-            for p in inner
-            if (is_zarr(p) or any(of(p) for of in kinds) if p.is_dir() else suffix_of(p) in formats or p in images)
+            p for p in inner if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats or p in images)
         ]
+        if volumes and not together:
+            volumes += [p for p in inner if p.is_dir() and p not in volumes and pictures_of(p)]
         if together and volumes:
             raise UsageError(
                 f"{folder} can be read in two ways: as one volume of {len(together)} slices ({together[0].name} ...), "
