@@ -11,7 +11,7 @@ from vol3d.datasets.cases import Case
 from vol3d.datasets.manifest import write_manifest
 from vol3d.errors import InputError, UsageError
 from vol3d.files.volumes import create_volume
-from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.affine import from_spacing, spacing_of
 from vol3d.geometry.box import Box
 from vol3d.metrics.report import METRICS
 from vol3d.preprocess.orient import Turn, TurnedView
@@ -161,6 +161,9 @@ def test_a_prediction_is_turned_as_its_truth_is_stored(
     for against in (truth, tmp_path / "c.csv"):
         expected, found = (evaluate(tmp_path / f"{name}.nii.gz", against) for name in "pq")
         assert found.cases == expected.cases
+    if order == (0, 1, 2):  # else the spacing is another for each file
+        expected = evaluate(tmp_path / "p.nii.gz", truth, spacing=spacing_of(oblique_affine))
+        assert evaluate(tmp_path / "q.nii.gz", truth, spacing=spacing_of(oblique_affine)).cases == expected.cases
 
 
 def test_other_grids_are_refused_naming_both(tmp_path: Path, oblique_affine: NDArray[np.float64]) -> None:

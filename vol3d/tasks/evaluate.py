@@ -245,8 +245,7 @@ def _read(
     sources = [given_volume(one, spacing=spacing) for one in pair[: 1 if case.truth.structures else 2]]
     if case.truth.structures and isinstance(case.truth.volume, Path):
         sources.append(open_truth(case.truth.volume, structures=case.truth.structures, spacing=spacing))
-    if spacing is None:
-        sources[0] = turned_onto(sources[0], sources[1])  # as the truth is stored, which its box counts in
+    sources[0] = turned_onto(sources[0], sources[1])  # as the truth is stored, which its box counts in
     step = _common_spacing(case, *sources, trusted=spacing is None)
     predicted, true = (_labels(name_of(one), source) for one, source in zip(pair, sources, strict=True))
     if ignore is not None:
