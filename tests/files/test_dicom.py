@@ -270,13 +270,15 @@ def test_several_series_are_listed_and_one_is_chosen_by_a_file_of_it(tmp_path: P
 
 
 def test_a_spacing_of_zero_is_refused_unless_another_is_given(tmp_path: Path, voxels: NDArray[np.int16]) -> None:
-    write_series(tmp_path, voxels, PixelSpacing=[0, 0])
-    refused(tmp_path)
-    write_series(tmp_path, voxels, PixelSpacing=None)
-    refused(tmp_path, "--spacing")
-    source = open_dicom(tmp_path, spacing=Spacing(0.5, 0.25, 2.0))
-    assert spacing_of(source.affine) == pytest.approx((0.5, 0.25, 2.0))
-    assert source.says == "place"
+    write_series(tmp_path, voxels)
+    sound = open_dicom(tmp_path, spacing=Spacing(0.5, 0.25, 2.0)).affine
+    for pixel_mm, told in (([0, 0], ()), (None, ("--spacing",))):
+        write_series(tmp_path, voxels, PixelSpacing=pixel_mm)
+        refused(tmp_path, *told)
+        source = open_dicom(tmp_path, spacing=Spacing(0.5, 0.25, 2.0))
+        assert spacing_of(source.affine) == pytest.approx((0.5, 0.25, 2.0))
+        np.testing.assert_allclose(source.affine, sound, rtol=0, atol=1e-12)
+        assert source.says == "place"
 
 
 def test_a_tilted_gantry_is_a_sheared_grid_with_a_warning(tmp_path: Path, voxels: NDArray[np.int16]) -> None:

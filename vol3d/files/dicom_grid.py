@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.errors import InputError
-from vol3d.files.place import at_spacing, check_place, silent
+from vol3d.files.place import check_place, rescaled, silent
 from vol3d.geometry.affine import Affine, from_spacing, is_orthogonal
 from vol3d.shapes import Spacing
 from vol3d.volume.source import Says
@@ -92,12 +92,12 @@ def sorted_on_grid(
         _check_steps(path, ordered, positions @ normal)
         along = (positions[-1] - positions[0]) / (len(ordered) - 1)
         _check_line(path, ordered, positions, along)
-    rows_mm, columns_mm = first.pixel_mm or (1.0, 1.0)
+    rows_mm, columns_mm = first.pixel_mm if first.pixel_mm and spacing is None else (1.0, 1.0)
     lps = np.stack([along, column * rows_mm, row * columns_mm, positions[0]], axis=1)
     affine = np.eye(4)
     affine[:3] = lps * _LPS_TO_RAS[:, None] + 0.0  # no negative zeros
     if spacing is not None:
-        affine = at_spacing(path, affine, spacing)
+        affine = rescaled(affine, spacing)
     check_place(path, affine)
     return ordered, affine, "place", () if is_orthogonal(affine) else (_tilted(path),)
 

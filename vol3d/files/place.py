@@ -75,16 +75,6 @@ def rescaled(affine: Affine, spacing: Spacing) -> Affine:
     return result
 
 
-def at_spacing(path: Path, affine: Affine, spacing: Spacing) -> Affine:
-    """The affine's directions and origin at another spacing; where they are no place, spacing alone."""
-    turned = rescaled(affine, spacing)
-    try:
-        check_place(path, turned)
-    except InputError:
-        return from_spacing(spacing)
-    return turned
-
-
 def upright(affine: Affine) -> NDArray[np.float64]:
     """The direction of z that stands upright on y and x, for a flat image; NaN where these are parallel."""
     with np.errstate(all="ignore"):
