@@ -95,6 +95,7 @@ FORMATS = (
     Format("HDF5", HDF5, lambda _, start: start.startswith(HDF5_MAGIC), open_hdf5, create_hdf5),
     Format("NIfTI", NIFTI, lambda _path, _start: True, open_nifti, create_nifti),
 )
+_ENDINGS = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}  # of files that are volumes by themselves
 _START_BYTES = 256  # DICOM says its name after 128
 
 
@@ -206,14 +207,13 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
     there = entries(folder)
     if is_zarr(folder):
         return [folder]
-    endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
     # PNG files are slices only where nothing else is a volume: beside others they are pictures of them. A folder
     # of them is a volume beside others.
     for slices_in in (scans_of, pictures_of):
         together = slices_in(folder)
         alone = {p for p in together if slices == "cases" and suffix_of(p) in (*TIFF, *PNG)}
         together = [p for p in together if p not in alone]
-        formats = endings - ({*TIFF, *DICOM} if together else set())
+        formats = _ENDINGS - ({*TIFF, *DICOM} if together else set())
         images = alone if together else alone | {*dicom_files(folder)}  # with any ending
         # CASE/images holds a case's slices in SenNet's layout.
         inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in there]
@@ -239,9 +239,8 @@ def volume_files(folder: Path) -> list[Path]:
     Raises:
         UsageError: the folder cannot be read.
     """
-    endings = {ending for f in FORMATS for ending in f.endings} - {"", *PNG}
     files = entries(folder) if folder.is_dir() else []
-    return [p for p in files if suffix_of(p) in endings and p.is_file()]
+    return [p for p in files if suffix_of(p) in _ENDINGS and p.is_file()]
 
 
 def _case_name(path: Path) -> str:
