@@ -3,7 +3,9 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vol3d.commands import main as module
@@ -108,3 +110,14 @@ def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_module", lambda name: Failing(RuntimeError("shapes differ")))
     with pytest.raises(RuntimeError, match="shapes differ"):
         main(["train"])
+
+
+@pytest.mark.parametrize(("closed", "out"), [(">&-", ""), ("2>&-", "w.npy\n")])
+def test_a_closed_stream_is_no_bug(tmp_path: Path, closed: str, out: str) -> None:
+    np.save(tmp_path / "w.npy", np.zeros((3, 4, 5), np.uint8))
+    program = "import sys; from vol3d.commands.main import main; sys.exit(main(['info', 'w.npy', 'w.npy']))"
+    done = subprocess.run(
+        ["bash", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, program],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout[: len(out)], done.stderr) == (0, out, "")

@@ -64,6 +64,9 @@ def _module(name: str) -> Any:
 
 
 def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by who called us; print would take one for the other
+            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     command = _module(name)
     parser = _Parser(prog=prog, description=f"{command.HELP[0].upper()}{command.HELP[1:]}.")
     command.configure(parser)
