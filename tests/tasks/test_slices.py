@@ -21,11 +21,11 @@ TRAINING = (
     "sampling.batch=4",
     "network.base_features=8",
     "sampling.patch={z: 1, y: 32, x: 32}",
-    "training.epochs=3",
-    "training.steps_per_epoch=30",
-    "training.learning_rate=0.01",
-    "training.validate_every=3",
+    "training.epochs=1",
+    "training.steps_per_epoch=50",
+    "training.learning_rate=0.02",
     "training.ema=0.9",
+    "training.precision=float32",
 )
 
 
@@ -113,8 +113,24 @@ def test_slices_are_a_volume_unless_said_otherwise(tmp_path: Path) -> None:
         find_volumes(data / "images")
 
 
-def test_single_slices_are_learned_in_float32_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_large_planes_are_learned_in_float32_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write(tmp_path / "data", "tif", range(6))
-    arguments = [str(data), "--out", str(tmp_path / "run"), *TRAINING, "training.precision=bfloat16", "--device", "cpu"]
-    assert main_train(arguments) == 2
-    assert "float32 alone" in capsys.readouterr().err
+    large = [*TRAINING, "sampling.patch={z: 1, y: 96, x: 96}", "training.steps_per_epoch=1"]
+    arguments = [str(data), "--out", str(tmp_path / "run"), *large, "--device", "cpu"]
+    assert main_train([*arguments, "training.precision=bfloat16"]) == 2
+    assert "got 96 x 96" in capsys.readouterr().err
+    assert main_train([*arguments, "training.precision=auto"]) == 0
+    assert json.loads((tmp_path / "run" / "fold_0" / "environment.json").read_text())["precision"] == "float32"
+
+
+def test_single_slices_are_predicted_in_bfloat16(tiles_run: Path) -> None:
+    large = ["inference.window={z: 1, y: 96, x: 96}"]
+    picture = np.ascontiguousarray(tile(300)[0].transpose(2, 0, 1)[:, None])
+    exact, fast = (
+        vol3d.load_run(tiles_run, precision=precision, device="cpu", overrides=large)
+        .predict_probability(picture, spacing=(1.0, 1.0, 1.0))
+        .array
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact.max() > 0.9
+    assert 0 < np.abs(exact - fast).max() < 0.1

@@ -27,7 +27,7 @@ from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.signals import StopFlag
 from vol3d.tasks.training_data import PreparedCase, batches_of, prepare, validation_of
 from vol3d.training.checkpoints import BestK, Kept
-from vol3d.training.precision import fastest_precision
+from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
 from vol3d.training.trainer import Event, Trainer
 from vol3d.version import __version__
@@ -149,16 +149,19 @@ class FoldTraining:
             kept: Precision = state["precision"]
             return kept
         wanted, patch = self.config.training.precision, self.config.sampling.patch
-        if self.device.type == "cpu" and patch != "auto" and 1 in patch:
-            # torch 2.13 dies there in the backward pass of bfloat16
+        assert patch != "auto"
+        if not takes_bfloat16(patch, self.device):
             if wanted == "bfloat16":
-                raise UsageError("training.precision: on a CPU patches of one slice are learned in float32 alone")
+                raise UsageError(
+                    "training.precision: on a CPU torch crashes in bfloat16 where a patch has planes (y, x) of more than "
+                    f"{BFLOAT16_PLANE} voxels, got {patch.y} x {patch.x}; leave it to auto, or take a smaller patch"
+                )
             return "float32"
         if wanted != "auto":
             return wanted
         sampling = self.config.sampling
-        assert sampling.patch != "auto" and sampling.batch != "auto" and self.config.data.channels != "auto"
-        batch = torch.zeros((sampling.batch, len(self.config.data.channels), *sampling.patch), device=self.device)
+        assert sampling.batch != "auto" and self.config.data.channels != "auto"
+        batch = torch.zeros((sampling.batch, len(self.config.data.channels), *patch), device=self.device)
         best, seconds = fastest_precision(network, batch.contiguous(memory_format=torch.channels_last_3d))
         tried = ", ".join(f"{name} {value:.3f} s" for name, value in seconds.items())
         self.reporter.note(f"precision {best} is the faster one here ({tried} per step)")

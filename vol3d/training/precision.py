@@ -7,7 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
+from vol3d.shapes import Shape3
 from vol3d.training.schedule import Precision
+
+BFLOAT16_PLANE = 64 * 64
+"""Voxels of a patch's plane (y, x) up to which bfloat16 is learned in on a CPU.
+
+In torch 2.13 the backward pass of a convolution writes beyond its memory there where planes are larger and
+few: seen from 80 x 80 on in patches of 1 to 12 planes, with kernels of one and of three. Its forward pass does not.
+"""
+
+
+def takes_bfloat16(patch: Shape3, device: torch.device) -> bool:
+    """Whether patches of this shape can be learned from in bfloat16."""
+    return device.type != "cpu" or patch.y * patch.x <= BFLOAT16_PLANE
 
 
 def seconds_per_step(network: nn.Module, batch: Tensor, precision: Precision, *, repeats: int = 2) -> float:
