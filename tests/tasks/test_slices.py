@@ -113,6 +113,14 @@ def test_slices_are_a_volume_unless_said_otherwise(tmp_path: Path) -> None:
         find_volumes(data / "images")
 
 
+def test_a_resumed_training_reads_tiles_as_it_did_at_the_beginning(tmp_path: Path) -> None:
+    data, run = write(tmp_path / "data", "png", range(8)), ["--out", str(tmp_path / "run"), "--fold", "5"]
+    step = [*TRAINING, "data.folds=6", "training.steps_per_epoch=1"]
+    assert main_train([str(data), *run, *step]) == 0
+    assert main_train([str(data), *run, "--resume", "training.epochs=2"]) == 0
+    assert main_train([str(data), *run, "--resume", "data.slices=volume"]) == 2
+
+
 def test_large_planes_are_learned_in_float32_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write(tmp_path / "data", "tif", range(6))
     large = [*TRAINING, "sampling.patch={z: 1, y: 96, x: 96}", "training.steps_per_epoch=1"]

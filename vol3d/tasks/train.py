@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ def train(
     text = read_text(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
+    if resume and (begun := _begun(out, fold)):
+        # The data set is read as it was at the beginning, whatever need not be said again.
+        config = replace(config, data=_stored(begun[0], overrides).data)
     found = counted(_found(dataset, config.data))
     reporter.note(found.note)
     for warning in found.warnings:
@@ -106,6 +110,12 @@ def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:
 
 def _folder(out: Path, fold: str) -> Path:
     return out / f"fold_{fold}"
+
+
+def _begun(out: Path, fold: str) -> list[Path]:
+    """The folders of these folds that hold a run already."""
+    folders = sorted(out.glob("fold_[0-9]*")) if fold == "each" else [_folder(out, fold)]
+    return [folder for folder in folders if (folder / "config.yaml").is_file()]
 
 
 def _stored(folder: Path, overrides: Sequence[str]) -> Config:
