@@ -37,6 +37,19 @@ def masks(folder: Path, ending: str) -> tuple[Path, NDArray[np.uint8]]:
     return folder, truth
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("wrong", [0.4, np.nan, np.inf])
+def test_probabilities_are_no_masks(tmp_path: Path, ending: str, wrong: float) -> None:
+    folder, truth = masks(tmp_path / "s1", ending)
+    liver = (truth == 1) * np.float32(1.0004)
+    save(folder / f"liver{ending}", liver)
+    assert np.array_equal(read_all(MergedMasks(folder, structures=STRUCTURES))[0], truth)
+    liver[7, 8, 9] = wrong
+    save(folder / f"liver{ending}", liver)
+    with pytest.raises(InputError, match=rf"liver{ending}: a mask's voxels must be integers, got {wrong:g}"):
+        read_all(MergedMasks(folder, structures=STRUCTURES))
+
+
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".npy"])
 def test_masks_are_read_as_one_label_volume(tmp_path: Path, ending: str) -> None:
     folder, truth = masks(tmp_path / "s1", ending)

@@ -19,6 +19,7 @@ from vol3d.volume.labels import MAX_LABEL
 from vol3d.volume.source import Access, Says, VolumeSource
 
 _SLAB_PLANES = 32
+_FROM_INTEGER = 1e-3  # how far a value that went through a float format may lie from its integer
 
 
 def structures_of(folders: Sequence[Path]) -> tuple[str, ...]:
@@ -121,7 +122,16 @@ class MergedMasks:
         return merged
 
     def _paint(self, labels: NDArray[np.uint8], value: int, source: VolumeSource, box: Box) -> None:
-        mask = source.read(box)[0] > 0
+        voxels = source.read(box)[0]
+        if voxels.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):  # NaN and infinity fail the comparison, as they must
+                near = np.abs(voxels - (whole := np.rint(voxels))) <= _FROM_INTEGER
+            if not near.all():
+                raise InputError(
+                    f"{dict(self._paths)[value]}: a mask's voxels must be integers, got {voxels[~near][0]}"
+                )
+            voxels = whole
+        mask = voxels > 0
         before = labels[mask]
         for other in np.unique(before[before > 0]):
             pair = int(other), value
