@@ -88,3 +88,9 @@ def test_images_are_predicted_where_a_data_set_has_them(tmp_path: Path) -> None:
 def test_a_folder_of_volumes_is_what_it_was(tmp_path: Path) -> None:
     touch(tmp_path, "a_t1.nii", "a_flair.nii", "b/readme.txt")
     assert found(tmp_path) == {"a": ["a_t1.nii", "a_flair.nii"]}
+
+
+def test_a_data_set_one_level_down_is_no_folder_of_cases(tmp_path: Path) -> None:
+    touch(tmp_path, "data/images/x.nii", "data/labels/x.nii")
+    with pytest.raises(UsageError, match="found data"):
+        found(tmp_path, ["image"])

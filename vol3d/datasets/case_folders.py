@@ -16,6 +16,8 @@ from vol3d.files.volumes import volume_files, volume_paths
 
 SEGMENTATIONS = "segmentations"
 _ORGAN_MASKS = ("organ_mask", "kidney_mask")
+_NO_CASES = (SEGMENTATIONS, *(f"{side}{part}" for side in ("images", "labels") for part in ("", "Tr", "Ts")))
+"""What folders are called that hold many cases, or parts of one."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _folders(dataset: Path) -> Iterator[_Folder]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [p for p in entries(folder) if p.is_dir() and p.name != SEGMENTATIONS]
+    return [p for p in entries(folder) if p.is_dir() and p.name not in _NO_CASES]
 
 
 def _roles(folder: Path) -> dict[str, list[Path]]:
