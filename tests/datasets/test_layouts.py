@@ -220,6 +220,14 @@ def test_channels_that_differ_between_cases_are_all_told(tmp_path: Path) -> None
     assert "4 cases, 3 labelled, 1 not (d), 1 channel (t1); read as one folder CASE/" in found.note
 
 
+def test_a_channel_that_no_case_has_is_told(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    described = {"channel_names": {"0": "T1", "1": "FLAIR", "2": "T2"}, "labels": {"background": 0, "edema": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(InputError, match=r"channel T2 \(0002\) is in no case"):
+        detect(tmp_path)
+
+
 def test_more_channels_than_are_described_are_told(tmp_path: Path) -> None:
     nnunet(tmp_path)
     touch(tmp_path, "imagesTr/b_2_0002.nii.gz")

@@ -147,7 +147,7 @@ def _missing(cases: Mapping[str, Mapping[str, Path]], keys: Sequence[str], names
         if lacking and 2 * len(lacking) <= len(cases):
             sentences.append(f"channel {told} is missing in {', '.join(lacking)}")
         elif lacking:
-            sentences.append(f"channel {told} is only in {', '.join(having) or 'no case'}")
+            sentences.append(f"channel {told} is {f'only in {some(having)}' if having else 'in no case'}")
     return sentences
 
 
