@@ -153,8 +153,8 @@ class FoldTraining:
         if not takes_bfloat16(patch, self.device):
             if wanted == "bfloat16":
                 raise UsageError(
-                    "training.precision: on a CPU torch crashes in bfloat16 where a patch has planes (y, x) of more than "
-                    f"{BFLOAT16_PLANE} voxels, got {patch.y} x {patch.x}; leave it to auto, or take a smaller patch"
+                    "training.precision: on a CPU torch crashes in bfloat16 where a patch has planes (y, x) of more "
+                    f"than {BFLOAT16_PLANE} voxels, got {patch.y} x {patch.x}; leave it to auto, or take a smaller one"
                 )
             return "float32"
         if wanted != "auto":
