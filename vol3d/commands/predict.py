@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--organ-mask", type=Path, metavar="DIR", help="masks of equal names; what lies outside is removed")
     add("--spacing", metavar=("Z", "Y", "X"), nargs=3, type=float, help="voxel size in mm, overrides the files'")
     add("--channels", metavar="N", nargs="+", type=int, help="the model's among a file's, from 0 on")
-    formats = ["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "ome.zarr", "h5", "npy", "dicom-seg"]
+    formats = ["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "png", "ome.zarr", "h5", "npy", "dicom-seg"]
     add("--format", choices=formats, default="auto", help="of the masks")
     add("--weights", choices=["last", "best"], default="last", help="which of the run's weights")
     add("--save-probability", action="store_true", help="keep the probabilities (Zarr, float16)")

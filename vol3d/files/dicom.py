@@ -25,6 +25,8 @@ _LOOKED_INTO = 64
 # Files of other formats are not worth a look inside.
 _OTHERS = {*NIFTI, *TIFF, *NPY, *NPZ, *PNG, *HDF5, *NRRD, *META, *IN_ONE_FILE, ".json", ".csv", ".txt"}
 _SHOWN_SERIES = 20
+# Radiology's modalities; microscopes, endoscopes and cameras are held in any way.
+_UPRIGHT = {"CR", "DX", "MG", "RF", "XA", "RG", "PX", "IO", "CT", "MR", "PT", "NM", "US"}
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,17 @@ def dicom_slices_of(folder: Path) -> list[Path]:
     if all(header.alone for header in looked) or 1 < len(series) == len(looked):
         return []
     return files
+
+
+def shows_upright_body(path: Path) -> bool:
+    """Whether a file, or the first of a folder, is DICOM of radiology: a body lies in it one way, said or not.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    file = next(iter(dicom_files(path)), None) if path.is_dir() else path if holds_dicom(path) else None
+    header = header_of(file) if file else None
+    return header is not None and header.modality in _UPRIGHT
 
 
 def files_of_series(path: Path) -> Path:

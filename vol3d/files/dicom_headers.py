@@ -37,10 +37,11 @@ _ONE_AT_A_TIME = threading.RLock()
 
 @dataclass(frozen=True)
 class DicomFile:
-    """The frames of a file, and what tells its series apart for a person."""
+    """The frames of a file, what tells its series apart for a person, and DICOM's word for what took it (CT, DX)."""
 
     frames: tuple[Frame, ...]
     described: str
+    modality: str
 
     @property
     def alone(self) -> bool:
@@ -85,7 +86,8 @@ def header_of(file: Path) -> DicomFile | None:
         if syntax != DEFLATED:
             _check_whole(file, stream, data, count, order="<" if little else ">", explicit=not implicit)
         frames = tuple(_frame(file, data, number, count, syntax, start) for number in range(count))
-        return DicomFile(frames, f"{data.get('SeriesDescription') or 'no description'} ({data.get('Modality') or '?'})")
+        modality = str(data.get("Modality") or "")
+        return DicomFile(frames, f"{data.get('SeriesDescription') or 'no description'} ({modality or '?'})", modality)
 
 
 def _plain_syntax(*, implicit: bool, little: bool) -> str:

@@ -19,7 +19,7 @@ from vol3d.tasks.plugins import loaded_plugins
 from vol3d.tasks.run import Run
 from vol3d.version import __version__
 
-Format = Literal["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "ome.zarr", "h5", "npy", "dicom-seg"]
+Format = Literal["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "png", "ome.zarr", "h5", "npy", "dicom-seg"]
 Row = dict[str, Any]
 
 

@@ -21,6 +21,7 @@ from vol3d.datasets.manifest import MANIFEST, write_manifest
 from vol3d.datasets.splits import kfold
 from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text
+from vol3d.files.dicom import shows_upright_body
 from vol3d.files.lock import lock
 from vol3d.tasks.assemble import check_edges, choose_device, fill, ignored_value
 from vol3d.tasks.fold import FoldTraining, TrainResult
@@ -57,7 +58,7 @@ def train(
         StoppedError: a signal came; the state was saved and resume=True continues.
     """
     reporter, out, init = reporter or Silent(), Path(out), Path(init) if init else None
-    text = read_text(Path(config_file)) if config_file else None
+    text = _settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
     if resume and (begun := _begun(out, fold)):
@@ -89,6 +90,13 @@ def train(
         with lock(folder), stop_flag() as stop:
             results.append(FoldTraining(folder, configs[name], cases, chosen, reporter, stop).train(name, init))
     return results
+
+
+def _settings_of(path: Path) -> str:
+    try:
+        return read_text(path)
+    except InputError as error:  # the command is wrong, not the data
+        raise UsageError(str(error)) from error
 
 
 def _found(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) -> Dataset:
@@ -145,12 +153,16 @@ def _planned(config: Config, found: Dataset, cases: Sequence[Case], device: torc
         facts = fingerprint(measure(cases, reporter, ignore=ignored_value(config.data, names)))
     except ValueError as error:
         raise InputError(str(error)) from error
+    anatomical = any(case.placed for case in facts.cases)
+    turns = config.augmentation.quarter_turns == "auto" and not anatomical
+    if turns and any(shows_upright_body(path) for case in cases for path in case.images):
+        config = replace(config, augmentation=replace(config.augmentation, quarter_turns=False))
     filled = fill(
         config,
         facts,
         label_names=names,
         channel_names=found.channel_names,
-        anatomical=any(case.placed for case in facts.cases),
+        anatomical=anatomical,
         device=device,
     )
     _check_regions(filled.data, facts, reporter)
