@@ -119,6 +119,16 @@ def test_a_wrong_override_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("content", [b"training: 3\n", b"training: {epochs: yes}\n", b"\xff\xfe\0\x01"])
+def test_a_wrong_file_is_refused_though_the_command_line_goes_before_it(
+    content: bytes, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(content)
+    assert main_train([str(tiny_data), "--config", str(path), "--dry-run", *TINY_TRAINING]) == 2
+    assert "settings.yaml" in told(capsys)
+
+
 @pytest.mark.parametrize("labels", ["{lesion: [2], organ: [1, 2]}", "{a: [1], b: [2], c: [1]}"])
 def test_an_inner_region_before_its_outer_one_is_refused(
     labels: str, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -52,6 +52,8 @@ def load(cls: type[T], *, text: str | None, name: str, overrides: Sequence[str] 
         tree = Given({}, name)
     if not isinstance(tree.value, dict):
         tree.refuse("", "expected sections of key: value")
+    if overrides:
+        construct(cls, tree)  # what is wrong in the text is told even where the command line goes before it
     for override in overrides:
         tree = _overridden(tree, override)
     settings: T = construct(cls, tree)
