@@ -57,7 +57,8 @@ def chosen(file: Path, name: str, shapes: Mapping[str, tuple[int, ...]], *, asid
     wanted = name or (volumes[0] if len(volumes) == 1 else "")
     if wanted not in shapes:
         told = some([f"{key} {shape}" for key, shape in shapes.items()])
-        raise InputError(f"{file}: expected one volume, got {len(volumes)}{aside}; name one as {file}/NAME of {told}")
+        wrong = f"there is no {name}" if name else f"expected one volume, got {len(volumes)}"
+        raise InputError(f"{file}: {wrong}{aside}; name one as {file}/NAME of {told}")
     return wanted
 
 
