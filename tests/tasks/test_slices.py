@@ -75,7 +75,10 @@ def test_a_model_of_tiles_takes_a_folder_of_tiles_as_a_batch(
     tiles_run: Path, ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test, masks = write(tmp_path / "test", ending, range(100, 104)), tmp_path / "masks"
+    capsys.readouterr()
     assert main_predict([str(test / "images"), "--model", str(tiles_run), "--out", str(masks)]) == 0
+    first, rest = (line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:"))
+    assert first.startswith("warning: tile_0100 says no spacing") and rest == f"warning: 3 more like this: {first[9:]}"
     names = [f"tile_{number:04d}.{ending}" for number in range(100, 104)]
     assert sorted(p.name for p in masks.glob("tile_*")) == names
     result = scored(masks, test / "labels", capsys, "--slices", "cases")
@@ -113,10 +116,15 @@ def test_slices_are_a_volume_unless_said_otherwise(tmp_path: Path) -> None:
         find_volumes(data / "images")
 
 
-def test_a_resumed_training_reads_tiles_as_it_did_at_the_beginning(tmp_path: Path) -> None:
+def test_a_resumed_training_reads_tiles_as_it_did_at_the_beginning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     data, run = write(tmp_path / "data", "png", range(8)), ["--out", str(tmp_path / "run"), "--fold", "5"]
     step = [*TRAINING, "data.folds=6", "training.steps_per_epoch=1"]
     assert main_train([str(data), *run, *step]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning:")]
+    assert len(warnings) == 2 and "tile_0000.png says no spacing" in warnings[0]
+    assert warnings[1].startswith("warning: 7 more like this: ")
     assert main_train([str(data), *run, "--resume", "training.epochs=2"]) == 0
     assert main_train([str(data), *run, "--resume", "data.slices=volume"]) == 2
 

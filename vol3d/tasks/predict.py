@@ -18,7 +18,7 @@ from vol3d.shapes import Spacing
 from vol3d.tasks.models import Weights
 from vol3d.tasks.plugins import differing
 from vol3d.tasks.prediction_jobs import Format, Job, Row, jobs_of
-from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.tasks.reporter import Reporter, Silent, WarnOf, alike
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import StopFlag, stop_flag
 from vol3d.training.schedule import Precision
@@ -89,13 +89,14 @@ def predict(
     found = volumes_to_predict(volume_dir, run.channels, slices=run.slices)
     found = [replace(volume, picked=tuple(channels)) for volume in found]
     jobs = jobs_of(found, run, out=out, organ_mask=organs, spacing=spacing, format=format)
-    batch = _Batch(run, jobs, spacing, save_probability, overwrite, reporter)
     reporter.note(f"{volume_dir}: {_told(found, run.channels)}; {len(run.models)} model(s), {run.device}")
-    if dry_run:
-        batch.tell()
-        return PredictResult([], {})
-    with lock(out), stop_flag() as stop:
-        return batch.run_all(stop)
+    with alike(reporter) as warn:
+        batch = _Batch(run, jobs, spacing, save_probability, overwrite, reporter, warn)
+        if dry_run:
+            batch.tell()
+            return PredictResult([], {})
+        with lock(out), stop_flag() as stop:
+            return batch.run_all(stop)
 
 
 def _told(found: Sequence[FoundVolume], channels: Sequence[str]) -> str:
@@ -125,6 +126,7 @@ class _Batch:
     save_probability: bool
     overwrite: bool
     reporter: Reporter
+    warn: WarnOf
 
     def _spacing(self, volume: FoundVolume) -> Spacing | None:
         return self.spacing or volume.spacing
@@ -199,12 +201,13 @@ class _Batch:
         """The volume's channels as one source; files that say no spacing are taken to have the model's."""
         source = open_image(volume.paths, spacing=self._spacing(volume), picked=volume.picked)
         if self.run.spacing and source.says == "nothing":
-            self.reporter.warn(
+            self.warn(
                 f"{volume.name} says no spacing and is taken to have the model's, {tuple(self.run.spacing)} mm along "
-                "z, y, x; --spacing gives another"
+                "z, y, x; --spacing gives another",
+                [volume.name],
             )
             source = open_image(volume.paths, spacing=self.run.spacing, picked=volume.picked)
         for oddity in oddities(source):
-            self.reporter.warn(oddity)
+            self.warn(oddity, [str(path) for path in volume.paths])
         self.run.check(source, str(volume.paths[0]))
         return source

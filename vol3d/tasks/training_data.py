@@ -24,7 +24,7 @@ from vol3d.postprocess.threshold import decide
 from vol3d.preprocess.pipeline import image_view, label_view
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
-from vol3d.tasks.reporter import Reporter
+from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.schedule import Precision
 from vol3d.training.trainer import PatchBatch
@@ -36,20 +36,21 @@ VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
 def measure(cases: Sequence[Case], reporter: Reporter, *, ignore: int | None = None) -> list[CaseFacts]:
     """The facts of every case, for the fingerprint. ignore is the label value of what is not known."""
     facts = []
-    with reporter.progress("reading cases", total=len(cases), unit="cases") as advance:
+    with alike(reporter) as warn, reporter.progress("reading cases", total=len(cases), unit="cases") as advance:
         for case in cases:
             image, labels = _labelled(case)
+            names = [case.name, *map(str, case.images), str(case.label)]
             for oddity in oddities(image):
-                reporter.warn(oddity)
+                warn(oddity, names)
             told = len(labels.warnings)
             found = case_facts(case.name, image, labels, labelled_box=case.labelled_box, ignore=ignore)
             facts.append(found)
             for oddity in labels.warnings[told:]:  # what reading found, such as masks that overlap
-                reporter.warn(oddity)
+                warn(oddity, names)
             if not found.label_voxels:
-                reporter.warn(f"case {case.name} has no voxel whose label is known: nothing is learned from it")
+                warn(f"case {case.name} has no voxel whose label is known: nothing is learned from it", names)
             elif set(found.label_voxels) <= {0}:
-                reporter.warn(f"the label of case {case.name} is empty")
+                warn(f"the label of case {case.name} is empty", names)
             advance(1)
     return facts
 
