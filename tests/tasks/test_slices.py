@@ -102,6 +102,16 @@ def test_a_model_of_tiles_looks_at_a_volume_slice_by_slice(tiles_run: Path) -> N
     assert len({int(plane.sum()) for plane in whole}) > 1
 
 
+def test_a_model_of_volumes_doubts_a_single_slice(
+    tiny_run: Path, tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tifffile.imwrite(tmp_path / "tile.tif", tile(7)[0][..., 0])
+    for image, doubted in ((tmp_path / "tile.tif", True), (tiny_data / "images" / "case_2.nii.gz", False)):
+        assert main_predict([str(image), "--model", str(tiny_run), "--out", str(tmp_path / image.stem)]) == 0
+        assert ("is a single slice and the model learned from volumes" in capsys.readouterr().err) == doubted
+    assert tifffile.imread(tmp_path / "tile" / "tile.tif").shape == (41, 48)
+
+
 def test_slices_are_a_volume_unless_said_otherwise(tmp_path: Path) -> None:
     data = write(tmp_path / "data", "tif", range(0, 12, 3))
     assert len(find_volumes(data / "images")) == 1

@@ -210,4 +210,9 @@ class _Batch:
         for oddity in oddities(source):
             self.warn(oddity, [str(path) for path in volume.paths])
         self.run.check(source, str(volume.paths[0]))
+        if self.run.is_too_flat(source):
+            self.warn(
+                f"{volume.name} is a single slice and the model learned from volumes: it sees nothing above and below",
+                [volume.name],
+            )
         return source
