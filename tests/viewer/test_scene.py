@@ -40,6 +40,20 @@ def test_every_kind_is_drawn_in_its_colour(codes: np.ndarray) -> None:
         assert np.count_nonzero((cosine > 0.97) & (drawn.max(axis=-1) > 90)) > 2000
 
 
+@pytest.mark.filterwarnings("ignore:The default value of `algorithm`")
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_is_one_voxel_thick_has_a_surface_around_it(axis: int, codes: np.ndarray) -> None:
+    flat = codes.take([5 if axis < 2 else 8], axis=axis)
+    surfaces = scene._surfaces(scene._scene(flat, SPACING, legend_of(flat), 64))
+    for code, surface in enumerate(surfaces, 1):
+        assert bool(surface.n_cells) == (flat == code).any()
+        if surface.n_cells:
+            x, y, z = (np.array(surface.bounds[i : i + 2]) / mm for i, mm in ((0, 3.0), (2, 1.0), (4, 0.8)))
+            for found, where in zip((z, y, x), np.nonzero(flat == code), strict=True):
+                assert where.min() - 0.6 <= found[0] < found[1] <= where.max() + 0.6  # smoothing rounds corners off
+                assert found.mean() == pytest.approx((where.min() + where.max()) / 2, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("broken", "said"),
     [

@@ -237,11 +237,12 @@ def _surfaces(scene: _Scene) -> list[Any]:
     box = Box.around(scene.codes > 0)
     if box is None:
         return [pyvista.PolyData() for _ in scene.entries]
-    codes = scene.codes[box.slices]
+    # With a border: VTK takes what is one voxel thick for a picture, and gives its outline.
+    codes = np.pad(scene.codes[box.slices], 1)
     grid = pyvista.ImageData(
         dimensions=codes.shape[::-1],
         spacing=scene.spacing[::-1],
-        origin=[start * mm for start, mm in zip(box.start[::-1], scene.spacing[::-1], strict=True)],
+        origin=[(start - 1) * mm for start, mm in zip(box.start[::-1], scene.spacing[::-1], strict=True)],
     )
     grid.point_data["codes"] = codes.reshape(-1)
     every = grid.contour_labels("all", scalars="codes", output_mesh_type="triangles", smoothing_iterations=16)
