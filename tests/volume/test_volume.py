@@ -109,7 +109,14 @@ def test_a_flat_image_of_simpleitk_is_one_slice(rng: np.random.Generator) -> Non
         Volume.from_sitk(SimpleITK.Image([2, 3, 4, 5], SimpleITK.sitkUInt8))
 
 
-@pytest.mark.parametrize("dtype", [np.bool_, np.float16, np.int64])
+def test_a_label_map_of_simpleitk_is_its_labels() -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[1:3, 2:, 1] = 3
+    volume = Volume.from_sitk(SimpleITK.LabelImageToLabelMap(SimpleITK.GetImageFromArray(labels)))
+    np.testing.assert_array_equal(volume.array[0], labels)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.float16, np.int64, ">i2", ">f4"])
 def test_types_that_others_lack_become_such_that_they_have(dtype: Any, oblique_affine: NDArray[Any]) -> None:
     volume = Volume(np.arange(140).reshape(SHAPE).astype(dtype), oblique_affine)
     for image in (np.asarray(volume.to_nibabel().dataobj).T, SimpleITK.GetArrayFromImage(volume.to_sitk())):
@@ -138,6 +145,12 @@ def test_an_array_of_three_axes_is_one_channel() -> None:
         (np.zeros((3, 4)), np.eye(4), "got float64 of shape"),
         (np.zeros((0, 3, 4)), np.eye(4), "got float64 of shape"),
         (np.zeros((2, 3, 4), complex), np.eye(4), "got complex128"),
+        pytest.param(
+            np.zeros((2, 3, 4), np.longdouble),
+            np.eye(4),
+            "array of numbers, got",
+            marks=pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="no wider float here"),
+        ),
         (np.zeros((2, 3, 4)), np.eye(3), "expected an affine"),
         (np.zeros((2, 3, 4)), np.diag([1.0, 0.0, 1.0, 1.0]), "expected an affine"),
         (np.zeros((2, 3, 4)), np.full((4, 4), np.nan), "expected an affine"),
@@ -148,7 +161,29 @@ def test_what_is_no_volume_is_refused(array: Any, affine: Any, sentence: str) ->
         Volume(array, affine)
 
 
-@pytest.mark.parametrize("spacing", [(1.0, 2.0), (1.0, 0.0, 1.0), (1.0, float("nan"), 1.0)])
+def test_a_volume_is_equal_to_itself_alone(volume: Volume) -> None:
+    assert volume == volume
+    assert volume not in (Volume(volume.array, volume.affine), None)
+    assert len({volume, volume}) == 1
+
+
+@pytest.mark.parametrize("shape", [(4, 7, 5, 2, 3), (4, 7, 5, 2, 1, 3)])
+def test_an_image_of_channels_of_channels_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="got the shape"):
+        Volume.from_nibabel(nibabel.Nifti1Image(np.zeros(shape, np.uint8), np.eye(4)))
+
+
+def test_an_image_that_lies_nowhere_is_refused() -> None:
+    with pytest.raises(ValueError, match="Nifti1Image without"):
+        Volume.from_nibabel(nibabel.Nifti1Image(np.zeros(SHAPE, np.uint8), None))
+
+
+def test_a_spacing_may_be_an_array() -> None:
+    volume = Volume.from_array(np.zeros(SHAPE), spacing=np.array([3.0, 1.0, 0.8]))  # type: ignore[arg-type]
+    assert (volume.spacing, volume.says) == ((3.0, 1.0, 0.8), "spacing")
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 2.0), (1.0, 0.0, 1.0), (1.0, float("nan"), 1.0), (), 1.0, "abc"])
 def test_a_spacing_is_three_positive_millimetres(spacing: Any) -> None:
     with pytest.raises(ValueError, match="three positive millimetres"):
         Volume.from_array(np.zeros(SHAPE), spacing=spacing)

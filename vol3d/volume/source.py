@@ -89,7 +89,7 @@ def filling(sink: Sink) -> Iterator[Sink]:
     sink.commit()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # an array has no hash
 class ArraySource:
     """A (C, Z, Y, X) array in memory as a source."""
 

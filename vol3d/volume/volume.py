@@ -25,9 +25,10 @@ _NIFTI1_LIMIT = np.iinfo(np.int16).max
 class Volume(ArraySource):
     """Voxels and their place: a VolumeSource that is in memory.
 
-    array is (C, Z, Y, X), of integers, bools or floats; a (Z, Y, X) one becomes one channel. affine (4, 4) maps an
-    index (z, y, x, 1) to a point (x, y, z, 1) in mm, RAS+. The other fields are those of VolumeSource: says is
-    "nothing" where the affine is made up, header what the file beside the voxels kept. Nothing is copied.
+    array is (C, Z, Y, X), of integers, bools or floats of at most 64 bits; a (Z, Y, X) one becomes one channel.
+    affine (4, 4) maps an index (z, y, x, 1) to a point (x, y, z, 1) in mm, RAS+. The other fields are those of
+    VolumeSource: says is "nothing" where the affine is made up, header what the file beside the voxels kept.
+    Nothing is copied.
 
     Raises:
         ValueError: no such array, or the affine is no place in space.
@@ -35,7 +36,7 @@ class Volume(ArraySource):
 
     def __post_init__(self) -> None:
         array, affine = np.asarray(self.array), np.asarray(self.affine, dtype=np.float64)
-        if array.ndim not in (3, 4) or 0 in array.shape or array.dtype.kind not in "biuf":
+        if array.ndim not in (3, 4) or 0 in array.shape or array.dtype.kind not in "biuf" or array.itemsize > 8:
             raise ValueError(
                 f"expected a (Z, Y, X) or (C, Z, Y, X) array of numbers, got {array.dtype} of shape {array.shape}"
             )
@@ -57,8 +58,8 @@ class Volume(ArraySource):
         Raises:
             ValueError: no such array, or the spacing is not positive.
         """
-        affine = from_spacing(positive_spacing(spacing or (1.0, 1.0, 1.0)))
-        return cls(np.asarray(array), affine, says="spacing" if spacing else "nothing")
+        affine = from_spacing(positive_spacing((1.0, 1.0, 1.0) if spacing is None else spacing))
+        return cls(np.asarray(array), affine, says="nothing" if spacing is None else "spacing")
 
     @property
     def spacing(self) -> Spacing:
@@ -70,13 +71,17 @@ class Volume(ArraySource):
         """A nibabel image: its scaled values (float32 where they are scaled) and its affine in mm.
 
         Raises:
-            ValueError: it has more than four axes longer than 1.
+            ValueError: it has more axes than (x, y, z, c) or NIfTI's (x, y, z, 1, c), or no affine.
         """
+        if image.affine is None:
+            raise ValueError(f"expected an image with an affine, got a {type(image).__name__} without: give it one")
         values = np.asanyarray(image.dataobj)
         if values.dtype.names:  # RGB
             values = np.stack([values[name] for name in values.dtype.names], axis=-1)
         elif values.dtype.kind == "f" and image.get_data_dtype().kind != "f":
             values = values.astype(np.float32)
+        if values.size != np.prod(values.shape[:3]) * max(values.shape[3:], default=1):
+            raise ValueError(f"expected an image (x, y, z) or (x, y, z, c), got the shape {values.shape}")
         voxels = values.T.reshape(-1, *values.shape[2::-1]) if values.ndim > 3 else values.T
         voxels = voxels.reshape(*(1,) * (3 - voxels.ndim), *voxels.shape)
         units = getattr(image.header, "get_xyzt_units", lambda: ("mm",))()
@@ -97,13 +102,15 @@ class Volume(ArraySource):
 
     @classmethod
     def from_sitk(cls, image: Any) -> "Volume":
-        """A SimpleITK image of two or three dimensions; the components of its voxels are the channels.
+        """A SimpleITK image or label map of two or three dimensions; its voxels' components are the channels.
 
         Raises:
             ValueError: it has four dimensions.
         """
         import SimpleITK
 
+        if "label" in image.GetPixelIDTypeAsString():  # asked for its array, it would end the process
+            image = SimpleITK.LabelMapToLabel(image)
         if image.GetDimension() == 2:
             image = SimpleITK.JoinSeries(image)
         if image.GetDimension() != 3:
@@ -148,14 +155,14 @@ class Volume(ArraySource):
         world = np.asarray(image.affine if affine is None else affine, dtype=np.float64)
         if affine is None and image.meta.get("space") == "LPS":
             world = _LPS * world
-        values = np.asarray(image.cpu() if hasattr(image, "cpu") else image)
+        values = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
         return cls(np.swapaxes(values, -1, -3), world[:, REVERSED])
 
     def to_monai(self) -> Any:
         """A MONAI MetaTensor (C, X, Y, Z) with its affine in RAS+ mm, as LoadImage and EnsureChannelFirst give."""
         from monai.data import MetaTensor
 
-        voxels, affine = np.ascontiguousarray(self.array.swapaxes(1, 3)), self.affine[:, REVERSED]
+        voxels, affine = np.ascontiguousarray(self._native().swapaxes(1, 3)), self.affine[:, REVERSED]
         meta = {
             "space": "RAS",
             "original_affine": affine.copy(),
@@ -164,5 +171,8 @@ class Volume(ArraySource):
         }
         return MetaTensor(voxels, affine=affine, meta=meta)
 
+    def _native(self) -> NDArray[Any]:
+        return self.array.astype(self.dtype.newbyteorder("="), copy=False)
+
     def _as_stored(self) -> NDArray[Any]:
-        return self.array.astype(_STORED_AS.get(self.dtype.name, self.dtype), copy=False)
+        return self._native().astype(_STORED_AS.get(self.dtype.name, self.dtype.newbyteorder("=")), copy=False)
