@@ -46,11 +46,15 @@ def positive_spacing(values: Sequence[float]) -> Spacing:
     """Three millimetres (z, y, x) as a Spacing.
 
     Raises:
-        ValueError: they are not three, or not positive and finite.
+        ValueError: they are not three numbers, or not positive and finite.
     """
-    if len(values) != 3 or not all(0 < step < float("inf") for step in values):
-        raise ValueError(f"expected a spacing of three positive millimetres (z, y, x), got {tuple(values)}")
-    return Spacing(*(float(step) for step in values))
+    try:
+        steps = tuple(float(step) for step in values)
+    except (TypeError, ValueError):
+        steps = ()
+    if len(steps) != 3 or not all(0 < step < float("inf") for step in steps):
+        raise ValueError(f"expected a spacing of three positive millimetres (z, y, x), got {values}")
+    return Spacing(*steps)
 
 
 def shape3(values: Sequence[int]) -> Shape3:

@@ -46,8 +46,8 @@ def test_every_key_is_kept(files: Path) -> None:
         (lambda d: [{"label": d / "a_seg.npy"}], UsageError, "item 0: expected a dictionary of image .*; got label"),
         (lambda d: [{"image": d / "a_t1.npy", "fold": 0}], UsageError, "some of label, .*; got image, fold"),
         (lambda d: [{"image": np.zeros((1, 2, 3))}], UsageError, "item 0: expected the path of a file, got a ndarray"),
-        (lambda d: [{"image": []}], UsageError, "item 0"),
-        (lambda d: [{"image": d / "a_t1.npy", "spacing": (1, 0, 1)}], UsageError, "three positive"),
+        (lambda d: [{"image": []}], UsageError, "item 0: expected the path of an image, or one per channel"),
+        (lambda d: [{"image": d / "a_t1.npy", "spacing": (1, 0, 1)}], UsageError, "item 0: .*three positive"),
         (lambda d: [{"image": d / "no.npy"}, {"image": d / "nor.npy"}], InputError, "2 files do not exist: .*nor.npy"),
         (lambda d: [{"image": d / "a_t1.npy"}] * 2, InputError, "same name: a_t1"),
         (

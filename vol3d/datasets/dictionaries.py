@@ -39,12 +39,14 @@ def _case(number: int, item: Mapping[str, Any]) -> Case:
         raise UsageError(f"item {number}: expected a dictionary of image and some of {', '.join(KEYS[1:])}; got {got}")
     images = item["image"] if isinstance(item["image"], list | tuple) else [item["image"]]
     paths = tuple(_path(number, image) for image in images)
+    if not paths:
+        raise UsageError(f"item {number}: expected the path of an image, or one per channel, got an empty list")
     label, organ_mask = (_path(number, item[key]) if item.get(key) is not None else None for key in KEYS[1:3])
     name, group, source = (str(item.get(key) or "") for key in KEYS[3:6])
     try:
         name = name or stem_of(paths[0])
         return Case(name, paths, label, organ_mask, group, source, millimetres(item.get("spacing")))
-    except (ValueError, TypeError, IndexError) as error:
+    except (ValueError, UsageError) as error:
         raise UsageError(f"item {number}: {error}") from error
 
 

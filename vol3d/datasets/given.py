@@ -93,7 +93,9 @@ def _in_memory(given: Any, spacing: Millimetres | None) -> Volume:
             f"expected a path, a Volume or an array, got a {type(given).__name__}: it knows its place, so make it a "
             "Volume with Volume.from_nibabel, from_sitk or from_monai"
         )
+    spacing = millimetres(spacing)
     try:
-        return Volume.from_array(np.asarray(given), spacing=spacing)
+        values = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+        return Volume.from_array(values, spacing=spacing)
     except (ValueError, TypeError) as error:
         raise UsageError(f"expected a path, a Volume or an array: {error}") from error
