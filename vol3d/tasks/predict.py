@@ -14,6 +14,7 @@ from vol3d.errors import InputError, ResourceError, StoppedError, UsageError, Vo
 from vol3d.files.legends import write_legends
 from vol3d.files.lock import lock
 from vol3d.files.volumes import FoundVolume, format_of
+from vol3d.preprocess.pipeline import turn_of
 from vol3d.shapes import Spacing
 from vol3d.tasks.models import Weights
 from vol3d.tasks.plugins import differing
@@ -210,9 +211,18 @@ class _Batch:
         for oddity in oddities(source):
             self.warn(oddity, [str(path) for path in volume.paths])
         self.run.check(source, str(volume.paths[0]))
-        if self.run.is_too_flat(source):
+        if _too_flat(source, self.run):
             self.warn(
                 f"{volume.name} is a single slice and the model learned from volumes: it sees nothing above and below",
                 [volume.name],
             )
         return source
+
+
+def _too_flat(source: VolumeSource, run: Run) -> bool:
+    """Whether a source is one voxel thick along an axis where a model learned to see more."""
+    return any(
+        plan.inference.window != "auto" and n == 1 < plan.inference.window[axis]
+        for plan in (model.plan for model in run.models)
+        for axis, n in enumerate(turn_of(source, plan.preprocess).shape)
+    )

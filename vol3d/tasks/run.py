@@ -15,7 +15,7 @@ from vol3d.geometry.affine import spacing_of
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Needs, Step
 from vol3d.postprocess.steps import needs, steps_from
-from vol3d.preprocess.pipeline import network_shape, turn_of
+from vol3d.preprocess.pipeline import network_shape
 from vol3d.shapes import Spacing
 from vol3d.tasks.assemble import choose_device
 from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
@@ -132,15 +132,6 @@ class Run:
                 f"the model's {_told(self.spacing)} mm (z, y, x); is it in another unit? Give the right one with "
                 "--spacing"
             )
-
-    def is_too_flat(self, source: VolumeSource) -> bool:
-        """Whether a source is one voxel thick along an axis where a model learned to see more."""
-        plans = [model.plan for model in self.models]
-        return any(
-            plan.inference.window != "auto" and n == 1 < plan.inference.window[axis]
-            for plan in plans
-            for axis, n in enumerate(turn_of(source, plan.preprocess).shape)
-        )
 
     def steps(self, organ_given: bool) -> tuple[Step, ...]:
         """The plan's steps; with organ_given, a mask that no step looks at gates as early as nothing can undo it.
