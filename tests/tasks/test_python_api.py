@@ -69,6 +69,8 @@ def test_an_array_with_its_spacing_is_a_volume_at_the_origin(run: Run, tmp_path:
     np.testing.assert_array_equal(
         run.predict(torch.from_numpy(array[None]), spacing=Spacing(*SPACING)).array, labels.array
     )
+    learning = torch.from_numpy(array.astype(np.float32)).requires_grad_()
+    np.testing.assert_array_equal(run.predict(learning, spacing=np.array(SPACING)).array, labels.array)
     assert labels.spacing == SPACING
     assert labels.array.any()
 
@@ -117,7 +119,14 @@ def test_a_run_says_what_it_wants(run: Run) -> None:
         (np.zeros((9, 9, 9)), None, UsageError, r"the array says no spacing .* \(0.8, 1, 3\) mm .* give spacing="),
         (np.zeros((2, 9, 9, 9)), SPACING, InputError, r"the array: expected 1 channel\(s\) \(image\), got 2"),
         (np.zeros((9, 9)), SPACING, UsageError, r"got float64 of shape \(9, 9\)"),
-        (np.zeros((9, 9, 9)), (1.0, 0.0, 1.0), UsageError, "three positive millimetres"),
+        (np.zeros((9, 9, 9)), (1.0, 0.0, 1.0), UsageError, "^expected a spacing of three positive millimetres"),
+        (np.zeros((9, 9, 9)), 1.0, UsageError, "^expected a spacing of three positive millimetres"),
+        (
+            np.zeros((9, 9, 9)),
+            {"z": 1, "y": 1, "x": 1},
+            UsageError,
+            "^expected a spacing of three positive millimetres",
+        ),
         (np.zeros((9, 9, 9)), (800.0, 1000.0, 3000.0), InputError, "is it in another unit"),
         ("no/such/file.nii", None, UsageError, "cannot read"),
         (VOLUME, (1.0, 2.0), UsageError, "three positive millimetres"),
@@ -161,6 +170,13 @@ def test_scores_in_memory_are_those_of_files(run: Run, tmp_path: Path) -> None:
     assert arrays.summary["mean"]["hd95_mm"].mean == pytest.approx(files.summary["mean"]["hd95_mm"].mean, rel=1e-5)
     assert [name for name, _ in arrays.cases] == ["volume", "volume"]
     assert 0.3 < (files.summary["mean"]["dice"].mean or 0) < 1
+    masks = vol3d.evaluate(labels.array[0] > 0, moved.array[0] > 0, spacing=SPACING)
+    assert (
+        masks.summary["foreground"]["dice"].mean
+        == vol3d.evaluate((labels.array[0] > 0).astype(np.uint8), (moved.array[0] > 0).astype(np.uint8))
+        .summary["foreground"]["dice"]
+        .mean
+    )
     with pytest.raises(InputError, match=r"the volume .* lie in different places"):
         vol3d.evaluate(labels, Volume(moved.array, moved.affine + np.eye(4)))
     with pytest.raises(InputError, match="the array has 2 channels"):
@@ -261,10 +277,21 @@ def test_a_function_may_pick_an_answer(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("network", "changed", "error", "sentence"),
     [
-        (nn.Conv3d(2, 2, 3), {}, UsageError, r"one window gave an answer of shape \(1, 2, 2, 6, 4\)"),
+        (nn.Conv3d(2, 2, 3), {}, UsageError, r"a batch of 1 gave an answer of shape \(1, 2, 2, 6, 4\)"),
         (lambda batch: batch[0], {}, UsageError, "expected a network that maps"),
         (nn.Identity(), {"overlap": 1.0}, ValueError, "an overlap in"),
+        (lambda batch: (batch, batch), {}, UsageError, "a batch of 1 gave a tuple"),
+        (lambda batch: batch[:, :0], {}, UsageError, r"an answer of shape \(1, 0, 4, 8, 6\)"),
+        (lambda batch: batch[:1], {"batch": 2}, UsageError, r"a batch of 2 gave an answer of shape \(1, 2, 4, 8, 6\)"),
+        (lambda batch: batch if batch.any() else batch[:, :1], {}, UsageError, r"of shape \(1, 2, 4, 8, 6\)"),
         (nn.Identity(), {"window": (0, 4, 4)}, ValueError, "a positive window"),
+        (nn.Identity(), {"window": (4, 4)}, ValueError, "a window of three"),
+        (nn.Identity(), {"window": (4.5, 4, 4)}, ValueError, "a window of three"),
+        (nn.Identity(), {"activation": "relu"}, ValueError, "activation none, softmax or sigmoid, got 'relu'"),
+        (nn.Identity(), {"mirror_axes": ("x", "x")}, ValueError, "mirror_axes .* got 'x', 'x'"),
+        (nn.Identity(), {"mirror_axes": ("q",)}, ValueError, "mirror_axes .* got 'q'"),
+        (nn.Identity(), {"precision": "half"}, ValueError, "precision float32 or bfloat16, got 'half'"),
+        (nn.Identity(), {"device": "tpu"}, UsageError, "tpu: expected auto, cpu, cuda"),
     ],
 )
 def test_what_cannot_slide_is_refused(

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from functools import partial
+from operator import index
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from vol3d.errors import UsageError
 from vol3d.inference.inferencer import Inferencer
 from vol3d.inference.symmetry import Axis, mirrored
 from vol3d.shapes import Shape3
+from vol3d.tasks.assemble import choose_device
 from vol3d.training.schedule import Precision
 from vol3d.volume.volume import Volume
 
@@ -42,31 +45,30 @@ def sliding_window(
     with its own values. network is an nn.Module, seen in evaluation mode and left as it was, or any function: it
     maps a batch (B, C, *window) float32 to (B, K, *window). overlap is the fraction that neighbouring windows
     share, batch how many windows the network sees at once. What is blended, and averaged over mirror_axes, are
-    logits (activation none) or probabilities. precision is the network's, float32 or bfloat16. device is the
-    module's own, the CPU for a function.
+    logits (activation none) or probabilities. precision is the network's, float32 or bfloat16. device None is the
+    module's own, the CPU for a function; the module is not moved to another.
 
     The answer (K, Z, Y, X), float32, lies on the image's grid.
 
     Raises:
-        UsageError: the image cannot be opened, or the network answers another shape.
+        UsageError: the image cannot be opened, the device is not there, or the network answers another shape.
         InputError: a file is damaged, or the channels lie on different grids.
-        ValueError: overlap is outside [0, 1), or a window is not positive.
+        ValueError: overlap is outside [0, 1), a window is not three positive integers, or another argument is none
+            of its values.
     """
     source = given_image(image)
-    shape = Shape3(*window)
-    if min(shape) < 1 or not 0 <= overlap < 1 or batch < 1:
-        told = f"window {tuple(window)}, batch {batch}, overlap {overlap}"
-        raise ValueError(f"expected a positive window and batch and an overlap in [0, 1), got {told}")
-    chosen = torch.device(device) if device is not None else _device_of(network)
+    shape = _checked(window, overlap, batch, activation, mirror_axes, precision)
+    chosen = choose_device(str(device)) if device is not None else _device_of(network)
 
-    def forward(windows: Tensor) -> Tensor:
+    def forward(windows: Tensor, channels: int | None = None) -> Tensor:
         with torch.autocast(chosen.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             answer = network(windows)
-        return _ACTIVATIONS[activation](answer.float())
+        return _ACTIVATIONS[activation](_as_wanted(answer, windows, channels).float())
 
     with _evaluating(network), torch.inference_mode():
-        channels = _channels(forward(torch.zeros((1, source.channels, *shape), device=chosen)), shape)
-        walk = Inferencer(mirrored(forward, mirror_axes), channels, "sigmoid", shape, overlap, batch, chosen)
+        channels = forward(torch.zeros((1, source.channels, *shape), device=chosen)).shape[1]
+        blended = mirrored(partial(forward, channels=channels), mirror_axes)
+        walk = Inferencer(blended, channels, "sigmoid", shape, overlap, batch, chosen)
         answer = np.empty((channels, *source.shape), np.float32)
         for first, slab in walk.slabs(source):
             answer[:, first : first + slab.shape[1]] = slab.cpu().numpy()
@@ -78,13 +80,43 @@ def _device_of(network: object) -> torch.device:
     return torch.device("cpu") if weight is None else weight.device
 
 
-def _channels(answer: Tensor, window: Shape3) -> int:
-    if answer.ndim != 5 or answer.shape[0] != 1 or tuple(answer.shape[2:]) != tuple(window):
-        raise UsageError(
-            f"expected a network that maps (B, C, *window) to (B, K, *window), with the window {tuple(window)}; "
-            f"one window gave an answer of shape {tuple(answer.shape)}"
-        )
-    return int(answer.shape[1])
+def _checked(
+    window: Sequence[int],
+    overlap: float,
+    batch: int,
+    activation: Activation,
+    mirror_axes: Sequence[Axis],
+    precision: Precision,
+) -> Shape3:
+    """The window, if all of them can be; a wrong one is a ValueError."""
+    if activation not in _ACTIVATIONS:
+        raise ValueError(f"expected the activation none, softmax or sigmoid, got {activation!r}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"expected the precision float32 or bfloat16, got {precision!r}")
+    if not set(mirror_axes) <= set(get_args(Axis)) or len(set(mirror_axes)) < len(mirror_axes):
+        raise ValueError(f"expected mirror_axes of z, y and x, each once, got {', '.join(map(repr, mirror_axes))}")
+    try:
+        shape = Shape3(*map(index, window))
+    except TypeError as error:
+        raise ValueError(f"expected a window of three integers (z, y, x), got {window}") from error
+    if min(shape) < 1 or not 0 <= overlap < 1 or batch < 1:
+        told = f"window {tuple(shape)}, batch {batch}, overlap {overlap}"
+        raise ValueError(f"expected a positive window and batch and an overlap in [0, 1), got {told}")
+    return shape
+
+
+def _as_wanted(answer: object, windows: Tensor, channels: int | None) -> Tensor:
+    """The network's answer, if it is (B, K, *window) for windows (B, C, *window), with K channels as before."""
+    batch, _, *window = windows.shape
+    if isinstance(answer, Tensor):
+        shape = tuple(answer.shape)
+        if len(shape) == 5 and shape[1] and shape == (batch, channels or shape[1], *window):
+            return answer
+    told = f"an answer of shape {shape}" if isinstance(answer, Tensor) else f"a {type(answer).__name__}"
+    raise UsageError(
+        f"expected a network that maps (B, C, *window) to (B, {channels or 'K'}, *window), with the window "
+        f"{tuple(window)}; a batch of {batch} gave {told}"
+    )
 
 
 @contextmanager
