@@ -280,7 +280,8 @@ def _labels(name: str, source: VolumeSource) -> NDArray[np.uint8]:
     if source.channels != 1:
         raise InputError(f"{name} has {source.channels} channels; expected one of integer labels")
     values: NDArray[Any] = read_all(source)[0]
-    whole = values if values.dtype.kind in "bui" else np.rint(values)
+    values = values.view(np.uint8) if values.dtype == np.bool_ else values
+    whole = values if values.dtype.kind in "ui" else np.rint(values)
     with np.errstate(invalid="ignore"):
         wrong = not (whole.min() >= 0 and whole.max() <= MAX_LABEL) or bool(np.any(abs(values - whole) > NEAR_INTEGER))
     if wrong:
