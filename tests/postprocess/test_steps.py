@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from vol3d.errors import UsageError
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowRange, GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
@@ -262,7 +263,13 @@ def test_a_step_that_breaks_the_form_or_writes_is_stopped() -> None:
             mask[0] = True
             return Applied(mask)
 
-    with pytest.raises(ValueError, match=r"counts must give a bool mask .* got uint8"):
+    class Answers(Counts):
+        def apply(self, mask: Mask, scene: RegionScene) -> Applied:  # noqa: ARG002
+            return mask  # type: ignore[return-value]
+
+    with pytest.raises(UsageError, match=r"counts must give a bool mask .* got uint8"):
         apply_steps(masks, [Counts()], scene_of())
+    with pytest.raises(UsageError, match=r"counts must give an Applied\(mask\), got a ndarray"):
+        apply_steps(masks, [Answers()], scene_of())
     with pytest.raises(ValueError, match="read-only"):
         apply_steps(masks, [Writes()], scene_of())

@@ -168,6 +168,32 @@ def test_a_network_that_answers_in_another_shape_is_told(tmp_path: Path, capsys:
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise ValueError('too wide')", " line 5: ValueError: too wide"),
+        ("return Answers(dict(out=0))", "expected a network that answers with logits (B, K, Z, Y, X), or a list"),
+        ("return None", "expected the builder of 'point' to give an nn.Module, got None"),
+    ],
+)
+def test_a_network_that_is_none_is_told(
+    body: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, path = write_tiny_data(tmp_path / "data"), tmp_path / "none.py"
+    path.write_text(
+        f"from torch import nn\nimport vol3d\n\ndef point(settings, i, o):\n    {body}\n\n"
+        "class Answers(nn.Conv3d):\n"
+        "    def __init__(self, answer):\n        super().__init__(1, 1, 1)\n        self.answer = answer\n\n"
+        "    def forward(self, x):\n        return self.answer\n\n"
+        "vol3d.register_network('point', point)\n"
+    )
+    given = [str(data), "--out", str(tmp_path / "run"), *TINY_TRAINING, "network.name=point"]
+    assert main_train([*given, "--plugin", str(path)]) == 2
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert "Traceback" not in printed
+
+
 def test_a_plugin_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*none\.py: No such file"):
         load_plugins([tmp_path / "none.py"])
@@ -221,6 +247,10 @@ def test_registered_augmentations_run_in_order_with_their_options() -> None:
     cropping = Augmenter(AugmentSettings((), False, **off, extra={"crop": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="augmentation 'crop' must keep the shapes"):
         cropping(images, labels, torch.Generator())
+    register_augmentation("forgets", lambda images, labels, _: None)  # type: ignore[arg-type, return-value]
+    forgetful = Augmenter(AugmentSettings((), False, **off, extra={"forgets": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="augmentation 'forgets' must give images and labels, got a NoneType"):
+        forgetful(images, labels, torch.Generator())
 
 
 @pytest.mark.parametrize(

@@ -50,9 +50,12 @@ def build_network(settings: NetworkSettings, in_channels: int, out_channels: int
     """The named network with fresh weights, drawn from torch's global generator.
 
     Raises:
-        ValueError: an unknown option, or stages that the plan has not filled.
+        ValueError: an unknown option, stages that the plan has not filled, or what is built is no module.
     """
-    return _NETWORKS[settings.name][0](settings, in_channels, out_channels)
+    network = _NETWORKS[settings.name][0](settings, in_channels, out_channels)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"expected the builder of {settings.name!r} to give an nn.Module, got {network!r}")
+    return network
 
 
 def network_multiple(settings: NetworkSettings) -> Shape3:

@@ -138,7 +138,10 @@ class Augmenter:
         images = self._intensity(images, generator)
         for name, options in self.settings.extra.items():
             shapes = images.shape, labels.shape
-            images, labels = _AUGMENTATIONS[name](images, labels, generator, **options)
+            pair = _AUGMENTATIONS[name](images, labels, generator, **options)
+            if not isinstance(pair, tuple | list) or [isinstance(one, Tensor) for one in pair] != [True, True]:
+                raise UsageError(f"augmentation {name!r} must give images and labels, got a {type(pair).__name__}")
+            images, labels = pair
             if (images.shape, labels.shape) != shapes:
                 raise UsageError(
                     f"augmentation {name!r} must keep the shapes {', '.join(str(tuple(s)) for s in shapes)}, "

@@ -15,11 +15,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from vol3d.errors import unknown_name
+from vol3d.errors import UsageError, unknown_name
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowRange, GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
-from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step
+from vol3d.postprocess.scene import Applied, Mask, Needs, RegionScene, Scene, Step
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
 
@@ -95,6 +95,7 @@ def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult
     Raises:
         ValueError: masks do not fit the scene, a step names a region that is not there, or the scene
             lacks an array that a step needs. All of it is checked before the first step runs.
+        UsageError: a step answers something else than an Applied with a bool mask of the same shape.
     """
     _check(masks, steps, scene)
     result, report = masks.copy(), []
@@ -105,8 +106,10 @@ def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult
             before = result[number]
             before.flags.writeable = False
             done = step.apply(before, scene.of(region))
+            if not isinstance(done, Applied):
+                raise UsageError(f"{step.name} must give an Applied(mask), got a {type(done).__name__}")
             if done.mask.shape != before.shape or done.mask.dtype != np.bool_:
-                raise ValueError(
+                raise UsageError(
                     f"{step.name} must give a bool mask of shape {before.shape}, "
                     f"got {done.mask.dtype} of shape {done.mask.shape}"
                 )

@@ -19,8 +19,9 @@ from vol3d.network.unet import UNetSettings, unet_settings_for
 from vol3d.postprocess.steps import ALL, steps_from
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Shape3, Spacing
+from vol3d.tasks.plugins import fault_in_plugin
 from vol3d.tasks.symmetries import mirror_swap, with_symmetries
-from vol3d.training.losses import deep_supervision_loss
+from vol3d.training.losses import deep_supervision_loss, resolutions
 from vol3d.training.schedule import Precision
 
 STAGED = ("unet", "residual_unet", "dynunet")
@@ -204,7 +205,7 @@ def network_of(plan: Plan | Config) -> nn.Module:
     try:
         return build_network(plan.network, len(plan.data.channels), plan.data.schema().channels)
     except (ValueError, TypeError) as error:
-        raise UsageError(f"network: {error}") from error
+        raise UsageError(fault_in_plugin(error) or f"network: {error}") from error
 
 
 def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
@@ -258,7 +259,7 @@ def inferencer_of(
     def forward(batch: Tensor) -> Tensor:
         batch = batch.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            logits: Tensor = network(batch).float()
+            logits = resolutions(network(batch))[0].float()
         return logits.softmax(dim=1) if schema.activation == "softmax" else logits.sigmoid()
 
     return Inferencer(

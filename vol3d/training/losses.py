@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from vol3d.errors import unknown_name
+from vol3d.errors import UsageError, unknown_name
 
 Activation = Literal["softmax", "sigmoid"]
 
@@ -61,6 +61,22 @@ def register_loss(name: str, term: Term) -> None:
     if name in _TERMS:
         raise ValueError(f"a loss named {name!r} exists already; choose another name")
     _TERMS[name] = term
+
+
+def resolutions(answer: object) -> list[Tensor]:
+    """A network's answer as logits, full resolution first: it is one tensor, or a list or tuple of several.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    answers = list(answer) if isinstance(answer, list | tuple) else [answer]
+    logits = [one for one in answers if isinstance(one, Tensor)]
+    if not logits or len(logits) < len(answers):
+        raise UsageError(
+            "expected a network that answers with logits (B, K, Z, Y, X), or a list with full resolution first; "
+            f"got a {type(answer).__name__}"
+        )
+    return logits
 
 
 def deep_supervision_loss(

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from vol3d.shapes import Shape3
+from vol3d.training.losses import resolutions
 from vol3d.training.schedule import Precision
 
 BFLOAT16_PLANE = 64 * 64
@@ -32,7 +33,7 @@ def seconds_per_step(network: nn.Module, batch: Tensor, precision: Precision, *,
         start = time.perf_counter()
         with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             outputs = trial(batch)
-        loss = torch.stack([o.float().square().mean() for o in (outputs if isinstance(outputs, list) else [outputs])])
+        loss = torch.stack([o.float().square().mean() for o in resolutions(outputs)])
         loss.sum().backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)

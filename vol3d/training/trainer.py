@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.errors import DivergedError
+from vol3d.training.losses import resolutions
 from vol3d.training.schedule import Precision, TrainingSettings, learning_rate, make_optimiser
 
 MAX_BAD_STEPS = 3
@@ -138,7 +139,7 @@ class Trainer:
         images = batch.images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = self.network(images)
-        loss = self.loss(outputs if isinstance(outputs, list | tuple) else [outputs], batch.labels)
+        loss = self.loss(resolutions(outputs), batch.labels)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
