@@ -1,10 +1,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from vol3d.datasets.to_predict import volumes_to_predict
 from vol3d.errors import InputError, UsageError
+from vol3d.files.pictures import write_png
 
 CHANNELS = ("t1", "flair")
 
@@ -83,6 +85,14 @@ def test_images_are_predicted_where_a_data_set_has_them(tmp_path: Path) -> None:
     touch(tmp_path, "imagesTs/b_t1.nii")
     with pytest.raises(UsageError, match=r"two ways: give .*imagesTr or .*imagesTs$"):
         found(tmp_path)
+
+
+def test_tiles_of_a_data_set_are_cases_of_a_model_of_slices(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        write_png(tmp_path / "images" / f"{name}.png", np.zeros((3, 4, 3), np.uint8))
+    assert [v.name for v in volumes_to_predict(tmp_path, ["r", "g", "b"], slices="cases")] == ["a", "b"]
+    assert [v.name for v in volumes_to_predict(tmp_path, ["r", "g", "b"])] == [tmp_path.name]
 
 
 def test_a_folder_of_volumes_is_what_it_was(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from vol3d.datasets.layouts import detect, is_told
 from vol3d.errors import UsageError
 from vol3d.files.volumes import FoundVolume, Slices, find_volumes, volume_files
 
-IMAGES = ("images", "imagesTr", "imagesTs")
+IMAGE_FOLDERS = ("images", "imagesTr", "imagesTs")
 """Where a data set has its images, beside their labels."""
 
 
@@ -24,13 +24,13 @@ def volumes_to_predict(path: Path, channels: Sequence[str], *, slices: Slices = 
         UsageError, InputError: as detect's and find_volumes's.
     """
     path = Path(path)
-    images = [path / name for name in IMAGES if (path / name).is_dir()]
+    images = [path / name for name in IMAGE_FOLDERS if (path / name).is_dir()]
     if is_told(path) or (path.is_dir() and first_of_bids(path)):
         found = detect(path, channels=channels)
     elif len(images) > 1:
         raise UsageError(f"{path} can be read in two ways: give {' or '.join(map(str, images))}")
     elif images:
-        return find_volumes(images[0], channels=channels)
+        return find_volumes(images[0], channels=channels, slices=slices)
     elif path.is_dir() and not volume_files(path) and first_case(path, labelled=False):
         found = read_case_folders(path, "", channels).of_channels(channels)
     else:
