@@ -381,7 +381,8 @@ def test_wrong_lines_of_a_list_are_told(tmp_path: Path) -> None:
 
 def test_a_damaged_description_is_refused(tmp_path: Path) -> None:
     decathlon(tmp_path)
-    for wrong in ("{", '{"labels": {"a": "b"}}', '{"labels": {"a": ["b"]}}', "[]"):
+    several = '{"labels": {"a": 1, "ignore": [2, 3]}}'  # only one could be kept
+    for wrong in ("{", '{"labels": {"a": "b"}}', '{"labels": {"a": ["b"]}}', '{"labels": ["a"]}', several, "[]"):
         (tmp_path / "dataset.json").write_text(wrong)
         with pytest.raises(InputError, match=r"no dataset\.json") as told:
             detect(tmp_path)

@@ -41,6 +41,8 @@ def described(folder: Path) -> Description:
         channels = data.get("channel_names") or data.get("modality") or {}
         names = tuple(str(channels[key]) for key in sorted(channels, key=int))
         labels = _values(data.get("labels") or {})
+        if len(labels.get(IGNORE, ())) > 1:
+            raise ValueError(f"{IGNORE} has the values {list(labels[IGNORE])}, expected one")
         order = [int(value) for value in data.get("regions_class_order") or ()]
         ending = str(data.get("file_ending") or "").lower()
     except (ValueError, AttributeError, TypeError) as error:
@@ -61,7 +63,9 @@ def described(folder: Path) -> Description:
     return Description(names, labels or None, ending)
 
 
-def _values(labels: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def _values(labels: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(labels, dict):
+        raise ValueError(f"expected labels as names with their values in braces, got a {type(labels).__name__}")
     if all(str(key).isdigit() for key in labels):
         return {str(name): (int(value),) for value, name in labels.items()}
     return {
