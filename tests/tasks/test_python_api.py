@@ -128,6 +128,7 @@ def test_a_run_says_what_it_wants(run: Run) -> None:
             "^expected a spacing of three positive millimetres",
         ),
         (np.zeros((9, 9, 9)), (800.0, 1000.0, 3000.0), InputError, "is it in another unit"),
+        (np.zeros((9, 9, 9)), (0.0008, 0.001, 0.003), InputError, "is it in another unit"),
         ("no/such/file.nii", None, UsageError, "cannot read"),
         (VOLUME, (1.0, 2.0), UsageError, "three positive millimetres"),
         ([VOLUME, VOLUME], None, InputError, r"expected 1 channel\(s\) \(image\), got 2"),
@@ -146,6 +147,12 @@ def test_what_a_run_cannot_take_is_refused_in_a_sentence(
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no plan"):
         vol3d.load_run(tmp_path)
+    with pytest.raises(UsageError, match="half: expected auto, float32 or bfloat16"):
+        vol3d.load_run(RUN, precision="half")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"expected a list of words .* got the text 'inference.batch=1'"):
+        vol3d.load_run(RUN, overrides="inference.batch=1")
+    with pytest.raises(UsageError, match=r"expected a list of words .* got the text 'training.epochs=1'"):
+        vol3d.train(tmp_path, out=tmp_path / "run", overrides="training.epochs=1")
     with pytest.raises(UsageError, match="expected auto, cpu"):
         vol3d.load_run(RUN, device="gpu")
 

@@ -90,7 +90,7 @@ def test_a_second_run_finds_the_preprocessed_cases(tiny_data: Path, tmp_path: Pa
     train(tiny_data, out=tmp_path, overrides=ONE_STEP)
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
     assert len(before) == 2 * 5
-    train(tiny_data, out=tmp_path, overrides=ONE_STEP, fold="1")
+    train(tiny_data, out=tmp_path, overrides=ONE_STEP, fold=1)
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == before
 
 

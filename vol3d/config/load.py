@@ -54,10 +54,21 @@ def load(cls: type[T], *, text: str | None, name: str, overrides: Sequence[str] 
         tree.refuse("", "expected sections of key: value")
     if overrides:
         construct(cls, tree)  # what is wrong in the text is told even where the command line goes before it
-    for override in overrides:
+    for override in words(overrides):
         tree = _overridden(tree, override)
     settings: T = construct(cls, tree)
     return settings
+
+
+def words(overrides: Sequence[str]) -> Sequence[str]:
+    """The overrides, if they are several words and not the letters of one.
+
+    Raises:
+        UsageError: it is a text.
+    """
+    if isinstance(overrides, str):
+        raise UsageError(f"overrides: expected a list of words section.key=value, got the text {overrides!r}")
+    return overrides
 
 
 def _overridden(tree: Given, override: str) -> Given:

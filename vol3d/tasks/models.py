@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from vol3d.config.load import load
+from vol3d.config.load import load, words
 from vol3d.config.tree import Plan
 from vol3d.errors import CheckpointError, InputError, UsageError
 from vol3d.files.atomic import read_text
@@ -48,7 +48,7 @@ def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> lis
         CheckpointError: not a run, damaged, or made by a newer version.
         UsageError: an override of what the weights were trained for, or a plugin that is not loaded.
     """
-    for override in overrides:
+    for override in words(overrides):
         if override.split(".")[0] not in ("inference", "postprocess"):
             raise UsageError(f"{override}: a prediction can change inference.* and postprocess.* only")
     return [_load_fold(folder, weights, overrides) for folder in fold_folders(run)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from vol3d.volume.source import ArraySink, VolumeSource
 from vol3d.volume.volume import Volume
 
 MAX_ENLARGEMENT = 1000  # times as many voxels on the network's grid
+MAX_REDUCTION = 100**3  # times as large a voxel there: metres that are taken for millimetres make it 1000**3
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,11 @@ class Run:
             fewer = "name the files of a case by channel (CASE_0000, CASE_0001, ...) in one folder, or in a cases.csv"
             raise InputError(f"{told}; {more if source.channels > len(self.channels) else fewer}")
         shape = network_shape(source, self.models[0].plan.preprocess)
-        if self.spacing and shape.voxels > MAX_ENLARGEMENT * source.shape.voxels:
+        own = spacing_of(source.affine)
+        larger = self.models[0].plan.preprocess.at(own).voxel_mm3 / own.voxel_mm3
+        if self.spacing and (shape.voxels > MAX_ENLARGEMENT * source.shape.voxels or larger > MAX_REDUCTION):
             raise InputError(
-                f"{name}: its spacing is {_told(spacing_of(source.affine))} mm, "
+                f"{name}: its spacing is {_told(own)} mm, "
                 f"the model's {_told(self.spacing)} mm (z, y, x); is it in another unit? Give the right one with "
                 "--spacing"
             )
@@ -201,8 +204,10 @@ def load_run(
     Raises:
         CheckpointError: not a run, damaged, or made by a newer version.
         UsageError: an override of what the weights were trained for, models whose answers cannot be
-            averaged, or a device that is not there.
+            averaged, a device that is not there, or another precision.
     """
+    if precision not in ("auto", *get_args(Precision)):
+        raise UsageError(f"--precision {precision}: expected auto, float32 or bfloat16")
     chosen = choose_device(device)
     models = [model for path in (run, *more) for model in load_models(Path(path), weights=weights, overrides=overrides)]
     check_ensemble(models)

@@ -38,7 +38,7 @@ def train(
     out: PathLike,
     config_file: PathLike | None = None,
     overrides: Sequence[str] = (),
-    fold: str = "0",
+    fold: str | int = "0",
     resume: bool = False,
     init: PathLike | None = None,
     device: str = "auto",
@@ -57,7 +57,7 @@ def train(
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
         StoppedError: a signal came; the state was saved and resume=True continues.
     """
-    reporter, out, init = reporter or Silent(), Path(out), Path(init) if init else None
+    reporter, out, init, fold = reporter or Silent(), Path(out), Path(init) if init else None, str(fold)
     text = _settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
