@@ -90,6 +90,8 @@ def test_a_registered_network_is_built_by_its_name(monkeypatch: pytest.MonkeyPat
     register_network("linear", lambda _, inputs, outputs: nn.Conv3d(inputs, outputs, 1))
     assert network_multiple(NetworkSettings("linear")) == (1, 1, 1)
     assert build_network(NetworkSettings("linear"), 2, 3)(torch.zeros(1, 2, 3, 4, 5)).shape == (1, 3, 3, 4, 5)
+    with pytest.raises(TypeError, match="'own': expected a function that builds a module, got a Conv3d"):
+        register_network("own", nn.Conv3d(1, 1, 1))
     register_network("nothing", lambda *_: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match=r"builder of 'nothing' to give an nn\.Module, got None"):
         build_network(NetworkSettings("nothing"), 2, 3)

@@ -243,8 +243,9 @@ def test_a_plugin_registers_its_step(monkeypatch: pytest.MonkeyPatch) -> None:
         class Other(Everything):
             pass
 
-    with pytest.raises(TypeError, match="a step is a child of Step"):
-        register_step(Step)
+    for wrong in (Step, len, None):
+        with pytest.raises(TypeError, match="a step is a child of Step"):
+            register_step(wrong)  # type: ignore[type-var]
 
 
 def test_a_step_that_breaks_the_form_or_writes_is_stopped() -> None:

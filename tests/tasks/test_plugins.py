@@ -247,6 +247,10 @@ def test_registered_augmentations_run_in_order_with_their_options() -> None:
     cropping = Augmenter(AugmentSettings((), False, **off, extra={"crop": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="augmentation 'crop' must keep the shapes"):
         cropping(images, labels, torch.Generator())
+    with pytest.raises(TypeError, match="augmentation 'none': expected a function, got a NoneType"):
+        register_augmentation("none", None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="loss 'none': expected a function, got a NoneType"):
+        losses.register_loss("none", None)  # type: ignore[arg-type]
     register_augmentation("forgets", lambda images, labels, _: None)  # type: ignore[arg-type, return-value]
     forgetful = Augmenter(AugmentSettings((), False, **off, extra={"forgets": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="augmentation 'forgets' must give images and labels, got a NoneType"):

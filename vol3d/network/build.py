@@ -70,11 +70,16 @@ def network_multiple(settings: NetworkSettings) -> Shape3:
 def register_network(name: str, builder: Builder, *, multiple: Multiple = lambda _: Shape3(1, 1, 1)) -> None:
     """Make a network known by name; multiple tells what its patch's edges (z, y, x) must be multiples of.
 
-    builder takes the settings, the image's channels and the logits' channels, and gives the module.
+    builder takes the settings (options are network.options), the image's channels and the logits' channels, and gives
+    a module that maps a batch (B, C, Z, Y, X) float32 to logits (B, K, Z, Y, X), or in training to a list of them at
+    falling resolutions, the full one first.
 
     Raises:
         ValueError: if the name is taken.
+        TypeError: builder is no function, or a module itself.
     """
+    if not callable(builder) or isinstance(builder, nn.Module):
+        raise TypeError(f"network {name!r}: expected a function that builds a module, got a {type(builder).__name__}")
     if name in _NETWORKS:
         raise ValueError(f"a network named {name!r} exists already; choose another name")
     _NETWORKS[name] = (builder, multiple)

@@ -29,14 +29,18 @@ _AUGMENTATIONS: dict[str, Augmentation] = {}
 
 
 def register_augmentation(name: str, augmentation: Augmentation) -> None:
-    """Make an augmentation of whole batches known by name, to be enabled in AugmentSettings.extra.
+    """Make an augmentation of whole batches known by name, to be enabled in augmentation.extra.
 
-    It gets patches on the training's device, augmented already, and draws all chance from the generator,
-    so that a resumed training sees what an uninterrupted one does.
+    It gets images (B, C, Z, Y, X) float32 and label values (B, Z, Y, X) uint8 on the training's device, augmented
+    already, a generator of the CPU and its options by name, and gives both in their shapes. It draws all chance from
+    the generator, so that a resumed training sees what an uninterrupted one does.
 
     Raises:
         ValueError: if the name is taken.
+        TypeError: augmentation is no function.
     """
+    if not callable(augmentation):
+        raise TypeError(f"augmentation {name!r}: expected a function, got a {type(augmentation).__name__}")
     if name in _AUGMENTATIONS:
         raise ValueError(f"an augmentation named {name!r} exists already; choose another name")
     _AUGMENTATIONS[name] = augmentation

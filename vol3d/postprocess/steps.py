@@ -146,8 +146,10 @@ def register_step(step: StepClass) -> StepClass:
         TypeError: it is not a concrete Step with a name and a locality.
     """
     wanted = ("name", "locality")
-    if not issubclass(step, Step) or inspect.isabstract(step) or not all(hasattr(step, field) for field in wanted):
-        raise TypeError(f"a step is a child of Step with name, locality and apply, got {step.__name__}")
+    child = isinstance(step, type) and issubclass(step, Step) and not inspect.isabstract(step)
+    if not child or not all(hasattr(step, field) for field in wanted):
+        told = getattr(step, "__name__", repr(step))
+        raise TypeError(f"a step is a child of Step with name, locality and apply, got {told}")
     if STEPS.get(step.name, step) is not step:
         raise ValueError(f"there is a step {step.name!r} already: {STEPS[step.name].__name__}")
     STEPS[step.name] = step

@@ -53,11 +53,17 @@ Term = Callable[[Tensor, Tensor, Tensor | None, Activation, LossSettings], Tenso
 
 
 def register_loss(name: str, term: Term) -> None:
-    """Make a term known by name, to be weighted in LossSettings.terms.
+    """Make a term known by name, to be weighted in loss.terms.
+
+    term takes logits (B, K, Z, Y, X) float32, the one-hot target of that shape (bool), valid (B, 1, Z, Y, X) bool or
+    None where every voxel is known, the activation (softmax or sigmoid) and the settings, and gives a scalar.
 
     Raises:
         ValueError: if the name is taken.
+        TypeError: term is no function.
     """
+    if not callable(term):
+        raise TypeError(f"loss {name!r}: expected a function, got a {type(term).__name__}")
     if name in _TERMS:
         raise ValueError(f"a loss named {name!r} exists already; choose another name")
     _TERMS[name] = term
