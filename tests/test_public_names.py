@@ -14,6 +14,7 @@ def test_every_public_name_is_there(name: str) -> None:
 
 def test_public_names_are_sorted_and_no_others_are_promised() -> None:
     assert vol3d.__all__ == sorted(vol3d.__all__)
+    assert set(vol3d.__all__) <= set(dir(vol3d))  # also before its first use, for who completes names by Tab
     assert {"__version__", *vol3d._WHERE} == set(vol3d.__all__)
     with pytest.raises(AttributeError, match="no attribute 'segment'"):
         vol3d.segment  # noqa: B018

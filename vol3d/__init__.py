@@ -72,6 +72,10 @@ _WHERE = {
 }
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # Resolved when first used: importing vol3d loads no room.
     if name not in _WHERE:

@@ -110,6 +110,7 @@ def test_a_run_says_what_it_wants(run: Run) -> None:
     assert run.channels == ("image",)
     assert tuple(run.spacing or ()) == pytest.approx(SPACING)
     assert len(run.schema.regions) == 2
+    assert repr(run).startswith(f"Run({run.models[0].folder}: image to {', '.join(run.schema.names)}, ")
     assert run.device.type in ("cpu", "cuda")
 
 
@@ -147,6 +148,8 @@ def test_what_a_run_cannot_take_is_refused_in_a_sentence(
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no plan"):
         vol3d.load_run(tmp_path)
+    with pytest.raises(UsageError, match="expected models, one run or several"):
+        vol3d.predict(VOLUME, models=[], out=tmp_path / "out")
     with pytest.raises(UsageError, match="half: expected auto, float32 or bfloat16"):
         vol3d.load_run(RUN, precision="half")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"expected a list of words .* got the text 'inference.batch=1'"):

@@ -72,8 +72,11 @@ def predict(
     reporter = reporter or Silent()
     volume_dir, out = Path(volume_dir), Path(out)
     organs, spacing = None if organ_mask is None else Path(organ_mask), millimetres(spacing)
+    runs = [models] if isinstance(models, str | os.PathLike) else models
+    if not runs:
+        raise UsageError("expected models, one run or several, got none")
     run = load_run(
-        *([models] if isinstance(models, str | os.PathLike) else models),
+        *runs,
         weights=weights,
         overrides=overrides,
         device=device,

@@ -29,13 +29,17 @@ MAX_ENLARGEMENT = 1000  # times as many voxels on the network's grid
 MAX_REDUCTION = 100**3  # times as large a voxel there: metres that are taken for millimetres make it 1000**3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """One or more models on a device; the probabilities of several are averaged."""
 
     models: tuple[Model, ...]
     precision: Precision
     device: torch.device
+
+    def __repr__(self) -> str:
+        folders = ", ".join(str(model.folder) for model in self.models)
+        return f"Run({folders}: {', '.join(self.channels)} to {', '.join(self.schema.names)}, {self.device})"
 
     @property
     def schema(self) -> LabelSchema:
