@@ -67,6 +67,9 @@ def test_a_volume_goes_to_monai_and_back(oblique_affine: NDArray[Any], rng: np.r
     same(Volume.from_monai(plain["image"], affine=plain["image_meta_dict"]["affine"]), volume)
     with pytest.raises(ValueError, match="give affine="):
         Volume.from_monai(tensor.numpy())
+    for image, affine in ((tensor[0, 0].numpy(), np.eye(4)), (tensor.numpy(), np.eye(3))):
+        with pytest.raises(ValueError, match=r"expected an image \(C, X, Y, Z\)"):
+            Volume.from_monai(image, affine=affine)
 
 
 def test_a_volume_is_to_monai_what_its_file_is(item: dict[str, str]) -> None:

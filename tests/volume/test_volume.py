@@ -154,6 +154,7 @@ def test_an_array_of_three_axes_is_one_channel() -> None:
         (np.zeros((2, 3, 4)), np.eye(3), "expected an affine"),
         (np.zeros((2, 3, 4)), np.diag([1.0, 0.0, 1.0, 1.0]), "expected an affine"),
         (np.zeros((2, 3, 4)), np.full((4, 4), np.nan), "expected an affine"),
+        (np.zeros((2, 3, 4)), np.diag([1.0, 1.0, 1.0, 2.0]), "expected an affine"),
     ],
 )
 def test_what_is_no_volume_is_refused(array: Any, affine: Any, sentence: str) -> None:

@@ -40,7 +40,8 @@ class Volume(ArraySource):
             raise ValueError(
                 f"expected a (Z, Y, X) or (C, Z, Y, X) array of numbers, got {array.dtype} of shape {array.shape}"
             )
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.linalg.det(affine[:3, :3]):
+        place = affine.shape == (4, 4) and np.isfinite(affine).all() and np.linalg.det(affine[:3, :3])
+        if not place or tuple(affine[3]) != (0, 0, 0, 1):
             raise ValueError(f"expected an affine (4, 4) from index (z, y, x, 1) to RAS+ mm, got {affine.tolist()}")
         object.__setattr__(self, "array", array if array.ndim == 4 else array[None])
         object.__setattr__(self, "affine", affine)
@@ -148,7 +149,7 @@ class Volume(ArraySource):
         such as that of an image_meta_dict.
 
         Raises:
-            ValueError: there is no affine.
+            ValueError: there is no affine, or the image has other axes.
         """
         if affine is None and not hasattr(image, "affine"):
             raise ValueError(f"expected a MetaTensor, got a {type(image).__name__}: give affine=")
@@ -156,6 +157,9 @@ class Volume(ArraySource):
         if affine is None and image.meta.get("space") == "LPS":
             world = _LPS * world
         values = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+        if values.ndim not in (3, 4) or world.shape != (4, 4):
+            told = f"{values.shape} with an affine {world.shape}"
+            raise ValueError(f"expected an image (C, X, Y, Z) or (X, Y, Z) with an affine (4, 4), got {told}")
         return cls(np.swapaxes(values, -1, -3), world[:, REVERSED])
 
     def to_monai(self) -> Any:
