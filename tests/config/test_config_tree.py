@@ -8,7 +8,7 @@ import pytest
 
 from vol3d.config.dump import dump
 from vol3d.config.load import load
-from vol3d.config.tree import Config, Plan, plan_of
+from vol3d.config.tree import Config, DataSettings, Plan, plan_of
 from vol3d.errors import UsageError
 
 FILLED = (
@@ -110,3 +110,8 @@ def test_settings_cannot_be_changed_behind_their_checks() -> None:
 
     assert frozen(Config())
     assert all(frozen(getattr(Config(), f.name)) for f in fields(Config))
+
+
+def test_no_region_has_the_name_of_the_mean() -> None:
+    with pytest.raises(ValueError, match="'mean' is what the scores call"):
+        DataSettings(labels={"mean": (1,), "other": (2,)})

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from vol3d.inference.inferencer import InferenceSettings
+from vol3d.metrics.report import MEAN
 from vol3d.network.build import NetworkSettings
 from vol3d.patches.augment import AugmentSettings
 from vol3d.patches.sampling import SamplingSettings
@@ -42,6 +43,8 @@ class DataSettings:
             raise ValueError(f"folds must be at least 2, got {self.folds}")
         if self.labels != "auto":
             schema = self.schema()
+            if MEAN in self.labels:
+                raise ValueError(f"labels: {MEAN!r} is what the scores call the mean over all: choose another name")
             self._check_order()
             if self.mirror_pairs != "auto":
                 swap_of(schema, self.mirror_pairs)
