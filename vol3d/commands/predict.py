@@ -12,7 +12,7 @@ HELP = "segment volumes with a trained run"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add = parser.add_argument
-    add("volume_dir", type=Path, metavar="VOLUME_DIR", help="a volume, a folder of slices or volumes, or a table of cases")
+    add("volume_dir", type=Path, metavar="VOLUME_DIR", help="a volume, a folder of slices or volumes, a table of cases")
     add("overrides", nargs="*", metavar="section.key=value", help="settings of inference and postprocess")
     add("--model", type=Path, nargs="+", required=True, metavar="RUN", help="runs; several are averaged")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
