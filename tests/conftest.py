@@ -1,5 +1,6 @@
 """What the tests share: real data where it lies beside the checkout, and lopsided volumes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,14 @@ def oblique_affine() -> NDArray[np.float64]:
     affine[:3, :3] = turn[:, ::-1] * np.array([0.8, 1.0, 3.0])
     affine[:3, 3] = (-12.5, 40.25, 7.0)
     return affine
+
+
+# What a test measures of this machine is forgotten with it, and what was measured before does not count.
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 # The same examples each time, so that a change is judged by what it changed; and not by the machine's load.

@@ -62,6 +62,12 @@ class StoppedError(Vol3dError):
             self.exit_code = 128 + signal
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is Python's own, torch's on a GPU, or torch's on the CPU, which has no class of its own."""
+    named = type(error).__name__ == "OutOfMemoryError"  # torch is not imported for a name
+    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)
+
+
 def refuse_if_all(failed: Mapping[str, Vol3dError], *, done: int) -> None:
     """Raise an error of the first one's kind where volumes failed and none is done: such a batch is not partly done."""
     if failed and not done:

@@ -30,5 +30,5 @@ def test_probabilities_agree_with_monai(shape: tuple[int, int, int], overlap: fl
             torch.from_numpy(array)[None], tuple(window), 3, net, overlap=overlap, roi_weight_map=curve
         )[0]
         source = ArraySource(array, from_spacing(Spacing(1, 1, 1)))
-        ours = torch.cat([p for _, p in Inferencer(net, 2, "sigmoid", window, overlap, 3).slabs(source)], dim=1)
+        ours = torch.cat([p for _, p in Inferencer(net, (0.0, 0.0), window, overlap, 3).slabs(source)], dim=1)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)

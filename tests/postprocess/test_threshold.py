@@ -1,16 +1,23 @@
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from vol3d.postprocess.threshold import decide, hysteresis, seed_counts
+from vol3d.postprocess.threshold import decide, hysteresis, label_values, seed_counts
 from vol3d.regions.components import Connectivity
 
 SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=6)
 TENTHS = st.integers(0, 10).map(lambda n: n / 10)
 PROBABILITIES = arrays(np.float32, SHAPES, elements=st.sampled_from([np.float32(n / 10) for n in range(11)]))
 CONNECTIVITIES = st.sampled_from((6, 18, 26))
+
+
+def decided(p: np.ndarray, *how: Any) -> np.ndarray:
+    return decide(torch.from_numpy(p), *how).numpy()
 
 
 @given(p=PROBABILITIES, pair=st.tuples(TENTHS, TENTHS), least=st.integers(1, 4), connectivity=CONNECTIVITIES)
@@ -31,7 +38,7 @@ def test_hysteresis_lies_between_its_two_masks(
 def test_equal_thresholds_are_a_plain_threshold(p: np.ndarray, t: float, connectivity: Connectivity) -> None:
     mask = hysteresis(p, seed_threshold=t, grow_threshold=t, connectivity=connectivity)
     np.testing.assert_array_equal(mask, p >= t)
-    np.testing.assert_array_equal(mask, decide(p[None], "sigmoid", t)[0])
+    np.testing.assert_array_equal(mask, decided(p[None], "sigmoid", t)[0])
 
 
 @given(p=PROBABILITIES, low=TENTHS, data=st.data())
@@ -52,14 +59,19 @@ def test_a_component_needs_all_its_seed_voxels() -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_bounds_are_inclusive_in_every_precision(dtype: type) -> None:
     p = np.full((2, 3, 4), 0.3, dtype=dtype)
-    assert decide(p[None], "sigmoid", 0.3).all()
+    assert decided(p[None], "sigmoid", 0.3).all()
     assert hysteresis(p, seed_threshold=0.3, grow_threshold=0.3).all()
-    assert not decide(np.nextafter(p, dtype(0))[None], "sigmoid", 0.3).any()
+    assert not decided(np.nextafter(p, dtype(0))[None], "sigmoid", 0.3).any()
 
 
 def test_each_region_has_its_threshold() -> None:
     p = np.full((2, 1, 2, 3), 0.4, dtype=np.float32)
-    assert decide(p, "sigmoid", (0.5, 0.3)).any(axis=(1, 2, 3)).tolist() == [False, True]
+    assert decided(p, "sigmoid", (0.5, 0.3)).any(axis=(1, 2, 3)).tolist() == [False, True]
+
+
+def test_inner_regions_win_the_label_values() -> None:
+    p = np.array([[[[0.9, 0.9, 0.1]]], [[[0.2, 0.7, 0.7]]]], dtype=np.float32)
+    assert label_values(torch.from_numpy(p), "sigmoid", 0.5, (7, 3)).tolist() == [[[7, 3, 3]]]
 
 
 CHANNELS = st.tuples(st.integers(2, 4), *[st.integers(1, 4)] * 3)
@@ -68,8 +80,10 @@ CHANNELS = st.tuples(st.integers(2, 4), *[st.integers(1, 4)] * 3)
 @given(p=arrays(np.float16, CHANNELS, elements=st.sampled_from((0.0, 0.25, 0.5, 0.75)), fill=st.nothing()))
 def test_softmax_takes_the_first_of_the_largest_channels(p: np.ndarray) -> None:
     winner = p.argmax(axis=0)
-    masks = decide(p, "softmax")
+    masks, values = decided(p, "softmax"), tuple(range(11, 10 + len(p)))
     assert masks.shape == (len(p) - 1, *p.shape[1:])
+    labels = label_values(torch.from_numpy(p), "softmax", 0.5, values).numpy()
+    np.testing.assert_array_equal(labels, np.array((0, *values))[winner])
     for region, mask in enumerate(masks, start=1):
         np.testing.assert_array_equal(mask, winner == region)
 
@@ -80,8 +94,8 @@ def test_softmax_takes_the_first_of_the_largest_channels(p: np.ndarray) -> None:
 )
 def test_any_slab_split_decides_the_same(p: np.ndarray, cut: int) -> None:
     for activation in ("sigmoid", "softmax"):
-        slabs = [decide(p[:, :cut], activation), decide(p[:, cut:], activation)]
-        np.testing.assert_array_equal(np.concatenate(slabs, axis=1), decide(p, activation))
+        slabs = [decided(p[:, :cut], activation), decided(p[:, cut:], activation)]
+        np.testing.assert_array_equal(np.concatenate(slabs, axis=1), decided(p, activation))
 
 
 def test_refusals() -> None:
@@ -91,10 +105,10 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="min_seed_voxels must be 1 or more, got 0"):
         hysteresis(p[0], seed_threshold=0.7, grow_threshold=0.3, min_seed_voxels=0)
     with pytest.raises(ValueError, match=r"for each of 2 regions, got \(0.5,\)"):
-        decide(p, "sigmoid", (0.5,))
+        decided(p, "sigmoid", (0.5,))
     with pytest.raises(ValueError, match="got 50"):
-        decide(p, "sigmoid", 50)
+        decided(p, "sigmoid", 50)
     with pytest.raises(ValueError, match="got 'relu'"):
-        decide(p, "relu")  # type: ignore[arg-type]
+        decided(p, "relu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="C, Z, Y, X"):
-        decide(p[0], "sigmoid")
+        decided(p[0], "sigmoid")

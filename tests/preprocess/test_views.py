@@ -14,7 +14,7 @@ from vol3d.geometry.box import Box
 from vol3d.preprocess.intensity import Constants, Normalisation, NormalisedView, constants
 from vol3d.preprocess.orient import Turn, TurnedView, ras_turn, turned_onto
 from vol3d.preprocess.pipeline import NetworkSpacing, PreprocessSettings, image_view, network_shape
-from vol3d.preprocess.resample import ResampledView, at_spacing, axis_taps, resize_slabs
+from vol3d.preprocess.resample import BackTo, ResampledView, at_spacing, axis_taps
 from vol3d.preprocess.statistics import moments, quantiles
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.source import ArraySource, VolumeSource, read_all
@@ -117,18 +117,33 @@ def test_cubic_keeps_a_straight_line_away_from_the_ends() -> None:
     np.testing.assert_allclose((line[taps.index] * taps.weight).sum(axis=1)[4:-4], expected[4:-4], atol=1e-5)
 
 
-@settings(max_examples=40)
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=8), st.integers(1, 40), st.integers(1, 9), st.integers(1, 9))
-def test_resizing_slabs_does_not_depend_on_the_cuts(depths: list[int], z: int, y: int, x: int) -> None:
-    shape, target = Shape3(sum(depths), 6, 5), Shape3(z, y, x)
-    whole = torch.from_numpy(np.random.default_rng(0).random((2, *shape), dtype=np.float32))
-    starts = np.cumsum([0, *depths[:-1]])
-    parts = [(int(a), whole[:, a : a + d]) for a, d in zip(starts, depths, strict=True)]
-    pieces = list(resize_slabs(parts, shape, target))
-    assert [p[0] for p in pieces] == np.cumsum([0, *(p[1].shape[1] for p in pieces[:-1])]).tolist()
-    expected = torch.cat([p[1] for p in resize_slabs([(0, whole)], shape, target)], dim=1)
-    torch.testing.assert_close(torch.cat([p[1] for p in pieces], dim=1), expected, rtol=0, atol=0)
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(1, 7), min_size=1, max_size=8),
+    st.tuples(st.integers(1, 40), st.integers(1, 9), st.integers(1, 9)),
+    st.integers(1, 9),
+    st.data(),
+)
+def test_the_way_back_does_not_depend_on_the_cuts(
+    depths: list[int], grid: tuple[int, int, int], most: int, data: st.DataObject
+) -> None:
+    shape, target = Shape3(sum(depths), 6, 5), Shape3(*grid)
+    volume = torch.from_numpy(np.random.default_rng(0).random((2, *shape), dtype=np.float32))
+    whole = BackTo(shape, target, Box.whole(target))
+    assert whole.needed == Box.whole(shape) or min(target) < max(shape)
+    expected = torch.cat([p for _, p in whole.resize([(0, volume)], most=100)], dim=1)
     assert expected.shape == (2, *target)
+    assert np.allclose(expected.mean(), volume.mean(), atol=0.2)
+    bounds = [sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True))) for n in target]
+    back = BackTo(shape, target, Box(Index3(*(a for a, _ in bounds)), Index3(*(b for _, b in bounds))))
+    known, z = volume[(slice(None), *back.needed.slices)], back.needed.start.z
+    parts = [(z + a, known[:, a : a + d]) for a, d in zip(np.cumsum([0, *depths[:-1]]).tolist(), depths, strict=True)]
+    pieces = list(back.resize([part for part in parts if part[1].shape[1]], most=most))
+    assert [first for first, _ in pieces] == np.cumsum(
+        [back.box.start.z, *(p.shape[1] for _, p in pieces[:-1])]
+    ).tolist()
+    assert max(p.shape[1] for _, p in pieces) <= most
+    assert torch.equal(torch.cat([p for _, p in pieces], dim=1), expected[(slice(None), *back.box.slices)])
 
 
 def test_resampling_keeps_the_space_that_is_covered() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from vol3d.commands.console import shown
 from vol3d.commands.outcome import Outcome
-from vol3d.errors import Vol3dError
+from vol3d.errors import Vol3dError, is_out_of_memory
 from vol3d.version import __version__
 
 COMMANDS = ("train", "predict", "view", "evaluate", "info", "phantom", "benchmark")
@@ -105,17 +105,11 @@ def _without_dashes(argv: list[str]) -> list[str]:
 
 def _explained(error: Exception) -> tuple[str, int]:
     """What an exception that is none of ours says to the user, and the exit code; "" where it is a bug."""
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         first = (str(error).splitlines() or ["no more to be had"])[0]
         return f"out of memory ({first}); a smaller patch, window or batch needs less", 5
     plugins = sys.modules.get("vol3d.tasks.plugins")  # without it none is loaded
     return (plugins.fault_in_plugin(error) if plugins else ""), 2
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Python's own, torch's on a GPU, or torch's on the CPU, which has no class of its own."""
-    named = type(error).__name__ == "OutOfMemoryError"  # torch is not imported for a name
-    return isinstance(error, MemoryError) or named or "can't allocate memory" in str(error)
 
 
 def _show(outcome: Outcome, *, as_json: bool) -> int:

@@ -21,10 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--channels", metavar="N", nargs="+", type=int, help="the model's among a file's, from 0 on")
     formats = ["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "png", "ome.zarr", "h5", "npy", "dicom-seg"]
     add("--format", choices=formats, default="auto", help="of the masks")
-    add("--weights", choices=["last", "best"], default="last", help="which of the run's weights")
+    add("--model-weights", type=float, nargs="+", default=[], metavar="W", help="each run's part in the average")
+    add("--weights", choices=["last", "best", "top", "averaged"], default="last", help="which of a run's weights")
     add("--save-probability", action="store_true", help="keep the probabilities (Zarr, float16)")
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
-    add("--device", default="auto", help="auto, cpu, cuda or cuda:N")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N; several GPUs: cuda:0,cuda:1")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of the network")
     add("--plugin", type=Path, action="append", default=[], metavar="FILE.py", help="registers networks, losses ...")
     add("--dry-run", action="store_true", help="tell what would be done and stop")
@@ -50,6 +51,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         channels=arguments.channels or (),
         format=arguments.format,
         weights=arguments.weights,
+        model_weights=arguments.model_weights,
         save_probability=arguments.save_probability,
         overwrite=arguments.overwrite,
         device=arguments.device,

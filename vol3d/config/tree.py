@@ -87,13 +87,17 @@ class Config:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a prediction reads beside the weights: nothing in it says auto."""
+    """All that a prediction reads beside the weights: nothing in it says auto.
+
+    turned says that samples were turned by quarters, so that a prediction may be, too.
+    """
 
     data: DataSettings
     preprocess: PreprocessSettings
     network: NetworkSettings
     inference: InferenceSettings
     postprocess: PostprocessSettings
+    turned: bool = False
     format: int = PLAN_FORMAT
     made_by: str = f"vol3d {__version__}"
 
@@ -118,4 +122,5 @@ class Plan:
 def plan_of(config: Config) -> Plan:
     """The part of a filled configuration that prediction needs."""
     shared = {f.name for f in fields(Plan)} & {f.name for f in fields(Config)}
-    return Plan(**{name: getattr(config, name) for name in shared})
+    turned = config.augmentation.quarter_turns is True
+    return Plan(**{name: getattr(config, name) for name in shared}, turned=turned)

@@ -1,71 +1,94 @@
-"""A source in, slabs of probabilities out: windows in z order through the ring of planes.
+"""A source in, slabs of answers out: windows in z order through the ring of planes.
 
-Memory holds one window depth of input and of probabilities, whatever the volume's depth.
+Memory holds one window depth of input and of answers, whatever the volume's depth. The next row of
+windows is read while the network works on the one at hand.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from vol3d.errors import is_out_of_memory
 from vol3d.geometry.box import Box
+from vol3d.inference.activation import Activation
 from vol3d.inference.blend import PlaneRing
-from vol3d.inference.symmetry import Axis, Forward
+from vol3d.inference.reader import RowReader
+from vol3d.inference.symmetry import Axis, Forward, Symmetries
 from vol3d.inference.windows import WindowGrid
 from vol3d.shapes import Index3, Shape3
 from vol3d.volume.source import VolumeSource
 
-Activation = Literal["softmax", "sigmoid"]
+Average = Literal["probability", "logits"]
+BACKGROUND_LOGIT = 10.0
+"""What a window that is not computed says where logits are averaged: 0.99995 for background."""
 
 
 @dataclass(frozen=True)
 class InferenceSettings:
     """How a volume is predicted.
 
-    window is the patch unless said otherwise. overlap is the fraction that neighbouring windows
-    share. mirror_axes are averaged over (2^n passes per window). batch windows run at once.
+    window is the patch unless said otherwise. overlap is the fraction that neighbouring windows share.
+    symmetries names what a window's answers are averaged over: mirrors along mirror_axes (2^n passes),
+    quarter_turns of y and x (times 4), views (times 3). average says as what windows, symmetries and models
+    are averaged. skip says which windows are background unseen: constant ones, all of whose voxels are equal.
+    batch windows run at once, measured: as many as were fastest on this machine. deterministic computes every
+    window alone, in the precision that is native, so that any cut of the volume gives the same bytes.
     """
 
     window: Shape3 | Literal["auto"] = "auto"
     overlap: float = 0.5
     mirror_axes: tuple[Axis, ...] | Literal["auto"] = "auto"
-    batch: int = 2
+    symmetries: tuple[Symmetries, ...] = ("mirrors",)
+    average: Average = "probability"
+    skip: Literal["none", "constant"] = "constant"
+    batch: int | Literal["measured"] = "measured"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap must be in [0, 1), got {self.overlap}")
-        if self.batch < 1:
+        if self.batch != "measured" and self.batch < 1:
             raise ValueError(f"batch must be at least 1, got {self.batch}")
 
 
 @dataclass
 class Tally:
-    """How many windows the network saw and how many were known to be background without it."""
+    """How many windows the network saw, and how many were known to be background without it, by reason."""
 
     run: int = 0
-    skipped: int = 0
+    unwanted: int = 0
+    constant: int = 0
+
+
+def background(activation: Activation, channels: int, average: Average) -> tuple[float, ...]:
+    """What each channel of a window that is not computed says, in the space that is averaged."""
+    if average == "logits":
+        first, others = (BACKGROUND_LOGIT, 0.0) if activation == "softmax" else (-BACKGROUND_LOGIT, -BACKGROUND_LOGIT)
+    else:
+        first, others = (1.0, 0.0) if activation == "softmax" else (0.0, 0.0)
+    return (first, *[others] * (channels - 1))
 
 
 @dataclass(frozen=True)
 class Inferencer:
     """Slides a network over a volume.
 
-    forward maps a normalised window batch (B, C, z, y, x) to probabilities (B, K, z, y, x); it says
-    nothing about mirrors, precision or devices that the caller has not built into it. The batch is
-    always full: the last windows of a row are padded with zeros, so that every window is computed in
-    the same way wherever the volume is cut.
+    forward maps a normalised window batch (B, C, z, y, x) to what is averaged, (B, K, z, y, x); it says
+    nothing about symmetries, precision or devices that the caller has not built into it. background has
+    what each of the K channels of a skipped window says.
     """
 
     forward: Forward
-    channels: int
-    activation: Activation
+    background: tuple[float, ...]
     window: Shape3
     overlap: float = 0.5
     batch: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    skip_constant: bool = False
 
     def grid(self, shape: Shape3) -> WindowGrid:
         """The windows of a volume of this shape."""
@@ -75,128 +98,122 @@ class Inferencer:
         self,
         source: VolumeSource,
         *,
-        planes: tuple[int, int] | None = None,
+        box: Box | None = None,
         wanted: Callable[[Box], bool] | None = None,
         tally: Tally | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
-        """Yield (first plane, probabilities (K, z, Y, X) float32 on the device) in order.
+        """Yield (first plane, answers (K, z, Y, X) float32 on the device) in order.
 
-        planes = (first, stop) asks for a part of the volume and gives the same bytes as the whole. A
-        window whose box is not wanted contributes background; that is exact for the voxels outside
-        all unwanted windows. advance is called with the number of windows done.
+        box asks for a part of the volume, and Y and X are then the box's: it is what the whole volume would
+        have there, as its windows are the whole's; to the byte where forward's answer for a window does not hang
+        on the others of its batch. A window whose box is not wanted contributes background; that is exact for
+        the voxels outside all unwanted windows. advance is called with the number of windows done.
         """
         grid = self.grid(source.shape)
-        first, stop = planes or (0, source.shape.z)
-        rows = grid.rows_touching(first, stop)
-        base, last = grid.starts[0][rows[0]], len(grid.starts[0]) - 1
-        sweep = _Sweep(self, grid, base, wanted or (lambda box: True), tally or Tally(), advance or (lambda n: None))
-        reader = _RowReader(source, grid, self.device)
-        for row in rows:
-            sweep.add_row(row, reader.row(row))
-            z = grid.starts[0][row]
-            next_z = grid.padded.z if row == last else grid.starts[0][row + 1]
-            yield from _cut(sweep.ring.finish(next_z - base), z, grid, first, stop)
+        sweep = _Sweep(self, grid, box or Box.whole(source.shape), tally or Tally(), wanted, advance)
+        reader = RowReader(source, grid, sweep.in_plane, self.device)
+        with ThreadPoolExecutor(1, thread_name_prefix="vol3d-read") as reading:
+            ahead = reading.submit(reader.row, sweep.rows[0])
+            for row in sweep.rows:
+                voxels = ahead.result()
+                if row + 1 in sweep.rows:
+                    ahead = reading.submit(reader.row, row + 1)
+                sweep.add_row(row, voxels.arrived(), reader.origin)
+                yield from sweep.finished(row)
 
 
 class _Sweep:
-    """One pass over a volume: the ring and what the windows of a row add to it."""
+    """One pass over a box of a volume: the ring and what the windows of a row add to it."""
 
     def __init__(
         self,
         inferencer: Inferencer,
         grid: WindowGrid,
-        base: int,
-        wanted: Callable[[Box], bool],
+        box: Box,
         tally: Tally,
-        advance: Callable[[int], None],
+        wanted: Callable[[Box], bool] | None,
+        advance: Callable[[int], None] | None,
     ) -> None:
-        self.inferencer, self.grid, self.base = inferencer, grid, base
-        self.wanted, self.tally, self.advance = wanted, tally, advance
-        self.batch = min(inferencer.batch, len(grid.starts[1]) * len(grid.starts[2]))
+        self.inferencer, self.grid, self.box, self.tally = inferencer, grid, box, tally
+        self.wanted, self.advance = wanted, advance or (lambda n: None)
+        self.rows, *self.columns = grid.touching(box)
+        self.in_plane = box.shifted(grid.before)  # in the padded volume, as all of the grid is
+        self.base = grid.starts[0][self.rows[0]]
         device = inferencer.device
         self.shares = [torch.from_numpy(s).to(device) for s in grid.shares]
         self.ring = PlaneRing(
-            inferencer.channels, depth=grid.window.z, size_y=grid.padded.y, size_x=grid.padded.x, device=device
+            len(inferencer.background), depth=grid.window.z, size_y=box.shape.y, size_x=box.shape.x, device=device
         )
 
-    def add_row(self, row: int, voxels: Tensor) -> None:
-        """Run the row's windows on its planes (C, window z, Y, X)."""
-        in_plane = list(self.grid.in_plane())
-        run = [w for w in in_plane if self.wanted(self.grid.box(row, *w))]
-        for window in sorted(set(in_plane) - set(run)):
-            self._add(row, window, self._background())
-        for first in range(0, len(run), self.batch):
-            group = run[first : first + self.batch]
-            for window, answer in zip(group, self._forward(voxels, group), strict=False):
+    def add_row(self, row: int, voxels: Tensor, origin: tuple[int, int]) -> None:
+        """Run the row's windows on its planes (C, window z, y, x), whose first voxel has the padded place origin."""
+        run: list[tuple[int, int]] = []
+        for y in self.columns[0]:
+            for x in self.columns[1]:
+                if self.wanted is not None and not self.wanted(self.grid.box(row, y, x)):
+                    self.tally.unwanted += 1
+                elif self.inferencer.skip_constant and _is_constant(self._window(voxels, origin, y, x)):
+                    self.tally.constant += 1
+                else:
+                    run.append((y, x))
+                    continue
+                self._add(row, (y, x), self._background())
+                self.advance(1)
+        self.tally.run += len(run)
+        for first in range(0, len(run), self.inferencer.batch):
+            group = run[first : first + self.inferencer.batch]
+            for window, answer in zip(group, self._forward(voxels, origin, group), strict=True):
                 self._add(row, window, answer)
             self.advance(len(group))
-        self.tally.run += len(run)
-        self.tally.skipped += len(in_plane) - len(run)
-        self.advance(len(in_plane) - len(run))
 
-    def _forward(self, voxels: Tensor, group: Sequence[tuple[int, int]]) -> Tensor:
-        window = self.grid.window
-        batch = voxels.new_zeros((self.batch, voxels.shape[0], *window))
-        for slot, (y, x) in enumerate(group):
-            a, b = self.grid.starts[1][y], self.grid.starts[2][x]
-            batch[slot] = voxels[:, :, a : a + window.y, b : b + window.x]
-        return self.inferencer.forward(batch).float()
+    def finished(self, row: int) -> Iterator[tuple[int, Tensor]]:
+        """The box's planes that no window after this row adds to."""
+        last = row == self.rows[-1]
+        z, stop = self.grid.starts[0][row], self.grid.padded.z if last else self.grid.starts[0][row + 1]
+        stop = min(stop, z + self.grid.window.z)
+        done = self.ring.finish(stop - self.base)
+        first = max(z, self.in_plane.start.z)
+        kept = done[:, first - z : min(stop, self.in_plane.stop.z) - z]
+        if kept.shape[1]:
+            yield first - self.grid.before.z, kept
+
+    def _window(self, voxels: Tensor, origin: tuple[int, int], y: int, x: int) -> Tensor:
+        a, b = self.grid.starts[1][y] - origin[0], self.grid.starts[2][x] - origin[1]
+        return voxels[:, :, a : a + self.grid.window.y, b : b + self.grid.window.x]
+
+    def _forward(self, voxels: Tensor, origin: tuple[int, int], group: Sequence[tuple[int, int]]) -> Tensor:
+        batch = torch.stack([self._window(voxels, origin, y, x) for y, x in group])
+        try:
+            return self.inferencer.forward(batch).to(self.ring.planes.device)
+        except Exception as error:
+            if not is_out_of_memory(error) or self.ring.planes.device.type == "cpu":
+                raise
+        self.ring.move(torch.device("cpu"))  # what the sums held on the device is the network's now
+        return self.inferencer.forward(batch).cpu()
 
     def _background(self) -> Tensor:
-        answer = torch.zeros((self.inferencer.channels, *self.grid.window), device=self.inferencer.device)
-        if self.inferencer.activation == "softmax":
-            answer[0] = 1.0
-        return answer
+        answer = torch.tensor(self.inferencer.background, device=self.ring.planes.device)
+        return answer[:, None, None, None].expand(-1, *self.grid.window)
 
     def _add(self, row: int, window: tuple[int, int], answer: Tensor) -> None:
-        y, x = window
-        z_share, y_share, x_share = self.shares[0][row], self.shares[1][y], self.shares[2][x]
-        weighted = answer * (z_share[:, None, None] * y_share[None, :, None] * x_share[None, None, :])
+        """Add what a window says to the part of it that lies in the box."""
+        numbers, starts = (row, *window), self.grid.starts
+        place = Box.at(Index3(*(starts[axis][n] for axis, n in enumerate(numbers))), self.grid.window)
+        inside = place.intersection(self.in_plane)
+        cut = inside.shifted(Index3(*(-a for a in place.start)))
+        z, y, x = (shares[n] for shares, n in zip(self.shares, numbers, strict=True))
+        # The whole depth of the window: planes outside the box are finished with the others and cut off there.
+        share = z[:, None, None] * y[None, cut.slices[1], None] * x[None, None, cut.slices[2]]
         self.ring.add(
-            weighted, z=self.grid.starts[0][row] - self.base, y=self.grid.starts[1][y], x=self.grid.starts[2][x]
+            answer[:, :, cut.slices[1], cut.slices[2]],
+            share.to(answer.device),
+            z=place.start.z - self.base,
+            y=inside.start.y - self.in_plane.start.y,
+            x=inside.start.x - self.in_plane.start.x,
         )
 
 
-class _RowReader:
-    """The padded planes of one row of windows; planes shared with the row before are not read again."""
-
-    def __init__(self, source: VolumeSource, grid: WindowGrid, device: torch.device) -> None:
-        self._source, self._grid, self._device = source, grid, device
-        self._voxels: Tensor | None = None
-        self._start = 0
-
-    def row(self, row: int) -> Tensor:
-        """(C, window z, padded Y, padded X) float32."""
-        start, depth = self._grid.starts[0][row], self._grid.window.z
-        if self._voxels is None:
-            self._voxels = self._read(start, start + depth)
-        elif start > self._start:
-            keep = max(0, self._start + depth - start)
-            fresh = self._read(start + keep, start + depth)
-            self._voxels = torch.cat([self._voxels[:, depth - keep :], fresh], dim=1)
-        self._start = start
-        return self._voxels
-
-    def _read(self, first: int, stop: int) -> Tensor:
-        shape, before = self._source.shape, self._grid.before
-        planes = torch.zeros(
-            (self._source.channels, stop - first, self._grid.padded.y, self._grid.padded.x), device=self._device
-        )
-        a, b = max(0, first - before.z), min(shape.z, stop - before.z)
-        if a < b:
-            read = self._source.read(Box(Index3(a, 0, 0), Index3(b, shape.y, shape.x)))
-            z = a + before.z - first
-            planes[:, z : z + b - a, before.y : before.y + shape.y, before.x : before.x + shape.x] = torch.from_numpy(
-                np.ascontiguousarray(read, dtype=np.float32)
-            )
-        return planes
-
-
-def _cut(done: Tensor, z: int, grid: WindowGrid, first: int, stop: int) -> Iterator[tuple[int, Tensor]]:
-    """Finished padded planes, the first of which is plane z, without padding and limited to what was asked for."""
-    a = max(first, z - grid.before.z)
-    b = min(stop, z - grid.before.z + done.shape[1])
-    if a < b:
-        from_z, y, x = a + grid.before.z - z, grid.before.y, grid.before.x
-        yield a, done[:, from_z : from_z + b - a, y : y + grid.shape.y, x : x + grid.shape.x]
+def _is_constant(window: Tensor) -> bool:
+    """Whether each channel of (C, z, y, x) has one value."""
+    return bool((window == window[:, :1, :1, :1]).all())

@@ -1,6 +1,5 @@
 """Which windows there are, in which order, and what part of each voxel is theirs."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,19 +54,22 @@ class WindowGrid:
         """Number of windows."""
         return len(self.starts[0]) * len(self.starts[1]) * len(self.starts[2])
 
-    def in_plane(self) -> Iterator[tuple[int, int]]:
-        """(y, x) window numbers of one row of windows, in order."""
-        for y in range(len(self.starts[1])):
-            for x in range(len(self.starts[2])):
-                yield y, x
-
-    def rows_touching(self, first: int, stop: int) -> range:
-        """Numbers of the z rows of windows that hold a voxel of planes first to stop (of the volume)."""
-        a, b = first + self.before.z, stop + self.before.z
-        touching = [i for i, z in enumerate(self.starts[0]) if z < b and z + self.window.z > a]
-        return range(touching[0], touching[-1] + 1)
+    def touching(self, box: Box) -> tuple[range, range, range]:
+        """Numbers of the windows along z, y, x that hold a voxel of a box of the volume."""
+        z, y, x = (
+            _overlapping(starts, window, a + before, b + before)
+            for starts, window, a, b, before in zip(
+                self.starts, self.window, box.start, box.stop, self.before, strict=True
+            )
+        )
+        return z, y, x
 
     def box(self, row: int, y: int, x: int) -> Box:
         """The window's box in the volume; parts in the padding lie outside it."""
         start = Index3(self.starts[0][row], self.starts[1][y], self.starts[2][x])
         return Box.at(start, self.window).shifted(Index3(*(-b for b in self.before)))
+
+
+def _overlapping(starts: tuple[int, ...], window: int, first: int, stop: int) -> range:
+    numbers = [i for i, start in enumerate(starts) if start < stop and start + window > first]
+    return range(numbers[0], numbers[-1] + 1)

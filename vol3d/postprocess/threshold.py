@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Step
 from vol3d.regions.components import Components, Connectivity, keep, label
 
 
 def decide(
-    probability: NDArray[Any], activation: Literal["sigmoid", "softmax"], threshold: float | Sequence[float] = 0.5
-) -> Mask:
-    """The first masks, (R, Z, Y, X) bool, from all channels of a probability (C, Z, Y, X): any slab of it.
+    probability: Tensor, activation: Literal["sigmoid", "softmax"], threshold: float | Sequence[float] = 0.5
+) -> Tensor:
+    """The first masks, (R, Z, Y, X) bool, from all channels of a probability (C, Z, Y, X), where it lies.
 
     sigmoid: R = C, and a region holds the voxels of p >= threshold (one for all, or one per region).
     softmax: R = C - 1, and a region holds the voxels where its channel is the largest; the
@@ -28,27 +30,43 @@ def decide(
         ValueError: not four axes, another activation, or thresholds that are not one per region in [0, 1].
     """
     if probability.ndim != 4:
-        raise ValueError(f"expected a probability (C, Z, Y, X), got shape {probability.shape}")
+        raise ValueError(f"expected a probability (C, Z, Y, X), got shape {tuple(probability.shape)}")
     if activation == "softmax":
-        return _largest_channel(probability)
+        winner = _winner(probability)
+        return torch.stack([winner == region for region in range(1, len(probability))])
     if activation != "sigmoid":
         raise ValueError(f"activation must be sigmoid or softmax, got {activation!r}")
     thresholds = [threshold] * len(probability) if isinstance(threshold, float | int) else list(threshold)
     if len(thresholds) != len(probability) or not all(0 <= t <= 1 for t in thresholds):
         raise ValueError(f"expected a threshold in [0, 1] for each of {len(probability)} regions, got {threshold}")
-    return np.stack([p >= t for p, t in zip(probability, thresholds, strict=True)])
+    return torch.stack([p >= t for p, t in zip(probability, thresholds, strict=True)])
 
 
-def _largest_channel(probability: NDArray[Any]) -> Mask:
-    # A running maximum takes half the time of argmax along the first axis, and no integer volume.
-    best = probability[0]
-    masks = np.zeros((len(probability) - 1, *best.shape), dtype=np.bool_)
-    for region, p in enumerate(probability[1:]):
-        higher = p > best
-        masks[:region] &= ~higher
-        masks[region] = higher
-        best = np.maximum(best, p)
-    return masks
+def label_values(
+    probability: Tensor,
+    activation: Literal["sigmoid", "softmax"],
+    threshold: float | Sequence[float],
+    values: Sequence[int],
+) -> Tensor:
+    """The label values (Z, Y, X) uint8 of what decide decides; values has one per region, and inner regions win."""
+    if activation == "softmax":
+        return torch.tensor([0, *values], dtype=torch.uint8, device=probability.device)[_winner(probability).long()]
+    masks = decide(probability, activation, threshold)
+    labels = torch.zeros(masks.shape[1:], dtype=torch.uint8, device=masks.device)
+    for mask, value in zip(masks, values, strict=True):
+        labels.masked_fill_(mask, value)
+    return labels
+
+
+def _winner(probability: Tensor) -> Tensor:
+    """The number of the largest channel, (Z, Y, X) uint8; the first of equal ones."""
+    # A running maximum: argmax along the first axis takes longer, and gives its integers in 8 bytes a voxel.
+    best = probability[0].clone()
+    winner = torch.zeros(best.shape, dtype=torch.uint8, device=best.device)
+    for number, p in enumerate(probability[1:], start=1):
+        winner.masked_fill_(p > best, number)
+        torch.maximum(best, p, out=best)
+    return winner
 
 
 @dataclass(frozen=True)

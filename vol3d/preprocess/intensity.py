@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vol3d.geometry.box import Box
 from vol3d.preprocess.statistics import moments, quantiles
+from vol3d.preprocess.tensors import read_tensor
 from vol3d.volume.source import View, VolumeSource
 
 
@@ -90,12 +93,18 @@ class NormalisedView(View):
 
     def read(self, box: Box) -> NDArray[np.float32]:
         """The box's voxels, normalised."""
-        voxels = self.source.read(box).astype(np.float32)
-        for values, c in zip(voxels, self.constants, strict=True):
-            np.clip(values, c.low, c.high, out=values)
-            values -= np.float32(c.shift)
-            values /= np.float32(c.scale)
-            if np.isfinite(c.knee):
-                above = values > c.knee
-                values[above] = c.knee + (values[above] - c.knee) * np.float32(c.slope)
+        voxels: NDArray[np.float32] = self.tensor(box, torch.device("cpu")).numpy()
         return voxels
+
+    def tensor(self, box: Box, device: torch.device) -> Tensor:
+        """The same on a device, (C, Z, Y, X) float32; what travels there are the stored voxels."""
+        voxels = read_tensor(self.source, box, device)
+        return torch.stack([_normalised(values, c) for values, c in zip(voxels, self.constants, strict=True)])
+
+
+def _normalised(values: Tensor, c: Constants) -> Tensor:
+    clipped = values.clamp(c.low, c.high) if np.isfinite([c.low, c.high]).any() else values
+    result = clipped.sub(c.shift).div_(c.scale)
+    if np.isfinite(c.knee):
+        result = torch.where(result > c.knee, c.knee + (result - c.knee) * c.slope, result)
+    return result

@@ -6,8 +6,9 @@ fixed order: any box of the result has the same bytes as the same box of the who
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from vol3d.geometry.affine import Affine, spacing_of
 from vol3d.geometry.box import Box
+from vol3d.preprocess.tensors import read_tensor
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.source import View, VolumeSource
 
@@ -108,14 +110,27 @@ class ResampledView(View):
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels on the new grid."""
+        if self.kernel != "nearest":
+            return self.tensor(box, torch.device("cpu")).numpy()
+        return self._resized(box, lambda inner: torch.from_numpy(np.ascontiguousarray(self.source.read(inner)))).numpy()
+
+    def tensor(self, box: Box, device: torch.device) -> Tensor:
+        """The same on a device, (C, Z, Y, X) float32."""
+        return self._resized(box, lambda inner: read_tensor(self.source, inner, device))
+
+    def _resized(self, box: Box, read: Callable[[Box], Tensor]) -> Tensor:
         taps = [axis_taps(n, m, self.kernel) for n, m in zip(self.source.shape, self.shape, strict=True)]
-        needed = [t.index[a:b] for t, a, b in zip(taps, box.start, box.stop, strict=True)]
-        inner = Box(Index3(*(int(i.min()) for i in needed)), Index3(*(int(i.max()) + 1 for i in needed)))
-        read = self.source.read(inner)
-        voxels = torch.from_numpy(np.ascontiguousarray(read, dtype=None if self.kernel == "nearest" else np.float32))
+        inner = needed_box(box, taps)
+        voxels = read(inner)
         for axis in range(3):
             voxels = resize_axis(voxels, axis + 1, taps[axis], box.start[axis], box.stop[axis], first=inner.start[axis])
-        return voxels.numpy()
+        return voxels
+
+
+def needed_box(box: Box, taps: Sequence[Taps]) -> Box:
+    """The voxels of the old grid that a box of the new one is made of."""
+    needed = [t.index[a:b] for t, a, b in zip(taps, box.start, box.stop, strict=True)]
+    return Box(Index3(*(int(i.min()) for i in needed)), Index3(*(int(i.max()) + 1 for i in needed)))
 
 
 def at_spacing(source: VolumeSource, target: Spacing, kernel: Kernel) -> VolumeSource:
@@ -127,29 +142,53 @@ def at_spacing(source: VolumeSource, target: Spacing, kernel: Kernel) -> VolumeS
 Slab = tuple[int, Tensor]
 
 
-def resize_slabs(parts: Iterable[Slab], shape: Shape3, target: Shape3) -> Iterator[Slab]:
-    """Slabs (first plane, (C, z, Y, X)) of a volume of this shape, in order, resized linearly to target.
+@dataclass(frozen=True)
+class BackTo:
+    """The way of slabs from a grid of this shape to one of the target's, linear, for a box of the target.
 
-    Yields the planes that are complete after each slab, in order; keeps only the planes that the next
-    ones need. The result does not depend on how the volume was cut into slabs.
+    needed is the part of the grid that the box is made of.
     """
-    if shape == target:
-        yield from parts
-        return
-    taps = [axis_taps(n, m, "linear") for n, m in zip(shape, target, strict=True)]
-    last_needed = taps[0].index.max(axis=1)
-    kept, first, done = torch.empty(0), 0, 0
-    for start, slab in parts:
-        flat = resize_axis(resize_axis(slab, 2, taps[1], 0, target.y), 3, taps[2], 0, target.x)
-        if kept.numel() == 0:
-            kept, first = flat, start
-        else:
-            kept = torch.cat([kept, flat], dim=1)
-        end = int(np.searchsorted(last_needed, start + slab.shape[1], side="left"))
-        if end > done:
-            yield done, resize_axis(kept, 1, taps[0], done, end, first=first)
-            done = end
-        if done < target.z:
-            drop = int(taps[0].index[done:].min()) - first
-            if drop > 0:
+
+    shape: Shape3
+    target: Shape3
+    box: Box
+
+    @cached_property
+    def taps(self) -> tuple[Taps, Taps, Taps]:
+        """Those of z, y, x."""
+        z, y, x = (axis_taps(n, m, "linear") for n, m in zip(self.shape, self.target, strict=True))
+        return z, y, x
+
+    @property
+    def needed(self) -> Box:
+        """What has to be known of the grid."""
+        return self.box if self.shape == self.target else needed_box(self.box, self.taps)
+
+    def resize(self, slabs: Iterable[Slab], *, most: int) -> Iterator[Slab]:
+        """Slabs (first plane, (C, z, y, x) of needed) in order, as slabs of the box of at most `most` planes each.
+
+        Keeps only the planes that the next ones need. The result does not depend on how the input was cut.
+        """
+        index = self.taps[0].index
+        last_needed = index.max(axis=1)
+        kept, first, done = torch.empty(0), 0, self.box.start.z
+        for start, slab in slabs:
+            kept, first = (torch.cat([kept, slab], dim=1), first) if kept.numel() else (slab, start)
+            known = int(np.searchsorted(last_needed, start + slab.shape[1], side="left"))
+            while done < min(known, self.box.stop.z):
+                stop = min(done + most, known, self.box.stop.z)
+                yield done, self._planes(kept, first, done, stop)
+                done = stop
+            if done < self.box.stop.z:
+                drop = max(0, int(index[done:].min()) - first)
                 kept, first = kept[:, drop:], first + drop
+
+    def _planes(self, kept: Tensor, first: int, start: int, stop: int) -> Tensor:
+        if self.shape == self.target:
+            return kept[:, start - first : stop - first]
+        z, needed = self.taps[0].index[start:stop], self.needed
+        planes = kept[:, int(z.min()) - first : int(z.max()) + 1 - first]
+        for axis, begin in ((1, needed.start.y), (2, needed.start.x)):
+            box = self.box.start[axis], self.box.stop[axis]
+            planes = resize_axis(planes, axis + 1, self.taps[axis], *box, first=begin)
+        return resize_axis(planes, 1, self.taps[0], start, stop, first=int(z.min()))

@@ -12,8 +12,9 @@ from vol3d.datasets.description import IGNORE
 from vol3d.datasets.fingerprint import Fingerprint
 from vol3d.datasets.plan import FEATURES, free_value, normalisations, patch_plan, regions, target_spacing
 from vol3d.errors import CheckpointError, UsageError, some
-from vol3d.inference.inferencer import Inferencer
-from vol3d.inference.symmetry import Axis, mirrored
+from vol3d.inference.activation import probability_of
+from vol3d.inference.inferencer import Inferencer, background
+from vol3d.inference.symmetry import Forward, Symmetry, averaged
 from vol3d.network.build import NetworkSettings, build_network, network_multiple
 from vol3d.network.unet import UNetSettings, unet_settings_for
 from vol3d.postprocess.steps import ALL, steps_from
@@ -21,8 +22,7 @@ from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.plugins import fault_in_plugin
 from vol3d.tasks.symmetries import mirror_swap, with_symmetries
-from vol3d.training.losses import deep_supervision_loss, resolutions
-from vol3d.training.schedule import Precision
+from vol3d.training.losses import deep_supervision_loss
 
 STAGED = ("unet", "residual_unet", "dynunet")
 
@@ -248,26 +248,40 @@ def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor],
     return loss
 
 
+def choose_devices(names: str) -> tuple[torch.device, ...]:
+    """One device as choose_device takes it, or several with commas between them: cuda:0,cuda:1.
+
+    Raises:
+        UsageError: one of them is not there.
+    """
+    return tuple(choose_device(name.strip()) for name in names.split(","))
+
+
 def inferencer_of(
-    network: nn.Module, plan: Plan | Config, *, precision: Precision, mirror_axes: Sequence[Axis], device: torch.device
+    logits: Forward,
+    plan: Plan | Config,
+    *,
+    over: Sequence[Symmetry] = (Symmetry(),),
+    batch: int,
+    device: torch.device,
 ) -> Inferencer:
-    """The plan's sliding window around a network: probabilities in float32."""
+    """The plan's sliding window around a network's forward, averaged over symmetries.
+
+    logits maps windows (B, C, z, y, x) to logits (B, K, z, y, x), float32.
+    """
     schema, settings, swap = plan.data.schema(), plan.inference, mirror_swap(plan)
     assert settings.window != "auto"
-    network = network.eval().to(device)
 
-    def forward(batch: Tensor) -> Tensor:
-        batch = batch.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = resolutions(network(batch))[0].float()
-        return logits.softmax(dim=1) if schema.activation == "softmax" else logits.sigmoid()
+    def answers(windows: Tensor) -> Tensor:
+        answer = logits(windows)
+        return answer if settings.average == "logits" else probability_of(answer, schema.activation, axis=1)
 
     return Inferencer(
-        mirrored(forward, mirror_axes, x_channels=swap.channels if swap else None),
-        schema.channels,
-        schema.activation,
+        averaged(answers, over, batch=batch, x_channels=swap.channels if swap else None),
+        background(schema.activation, schema.channels, settings.average),
         settings.window,
         settings.overlap,
-        settings.batch,
+        batch,
         device,
+        skip_constant=settings.skip == "constant",
     )

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from vol3d.errors import UsageError
-from vol3d.files.atomic import read_text, write_json
+from vol3d.files.atomic import write_json
+from vol3d.files.machine import cpu_name
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
@@ -85,7 +86,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     return {
-        "cpu": _cpu(),
+        "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
@@ -193,15 +194,6 @@ def _save(path: Path, mask: NDArray[np.bool_]) -> None:
     shape = Shape3(*mask.shape)
     with filling(create_volume(path, shape=shape, dtype=np.uint8, affine=from_spacing(SPACING))) as sink:
         sink.write(Box.whole(shape), mask.view(np.uint8)[None])
-
-
-def _cpu() -> str:
-    try:
-        lines = read_text(Path("/proc/cpuinfo")).splitlines()
-    except UsageError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _commit() -> str | None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from vol3d.datasets.cases import Case
 from vol3d.datasets.splits import kfold
 from vol3d.errors import CheckpointError, StoppedError, UsageError
 from vol3d.files.atomic import append_line, read_text, write_json, write_text
+from vol3d.files.machine import cpu_name
 from vol3d.files.pictures import write_png
 from vol3d.files.runs import fold_folders, load_checkpoint, read_records, save_checkpoint, truncate_records
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
@@ -184,7 +184,7 @@ class FoldTraining:
                 "torch": torch.__version__,
                 "numpy": np.__version__,
                 "device": str(self.device),
-                "device_name": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _cpu_name(),
+                "device_name": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else cpu_name(),
                 "threads": torch.get_num_threads(),
                 "precision": precision,
                 "parameters": sum(p.numel() for p in network.parameters()),
@@ -253,7 +253,3 @@ def _initial(init: Path) -> dict[str, torch.Tensor]:
         raise CheckpointError(f"{init} holds no weights to begin with: give a run or its weights_last.pt")
     weights: dict[str, torch.Tensor] = content["weights"]
     return weights
-
-
-def _cpu_name() -> str:
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

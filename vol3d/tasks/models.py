@@ -1,12 +1,13 @@
 """The models of a run's folder: networks with their plans."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vol3d.config.load import load, words
 from vol3d.config.tree import Plan
@@ -14,35 +15,70 @@ from vol3d.errors import CheckpointError, InputError, UsageError
 from vol3d.files.atomic import read_text
 from vol3d.files.runs import checkpoint_sha256, fold_folders, load_checkpoint
 from vol3d.inference.inferencer import Inferencer
+from vol3d.inference.symmetry import Symmetry, symmetries
+from vol3d.inference.windows import WindowGrid
+from vol3d.shapes import Shape3
 from vol3d.tasks.assemble import check_edges, check_step_regions, inferencer_of, load_weights, network_of
+from vol3d.tasks.forward import Form, Forwards, OneByOne, SmallerOnOom, Wish
 from vol3d.tasks.plugins import lacking
+from vol3d.tasks.symmetries import check_symmetries
 from vol3d.training.schedule import Precision
 from vol3d.volume.labels import LabelSchema
 
-Weights = Literal["last", "best"]
+Weights = Literal["last", "best", "top", "averaged"]
+"""The averaged weights at the end; those of the best validation; each of the best few; the mean of those few."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its plan. sha256 is its identity: that of its checkpoint."""
+    """A network with its plan. sha256 is its identity, that of its checkpoint; weight its part of an ensemble."""
 
     folder: Path
     plan: Plan
     network: nn.Module
     sha256: str
+    weight: float = 1.0
 
-    def inferencer(self, *, precision: Precision, device: torch.device) -> Inferencer:
-        """Its sliding window, with the plan's mirrors."""
-        axes = self.plan.inference.mirror_axes
-        assert axes != "auto"
-        return inferencer_of(self.network, self.plan, precision=precision, mirror_axes=axes, device=device)
+    @property
+    def over(self) -> tuple[Symmetry, ...]:
+        """What its windows are averaged over."""
+        settings = self.plan.inference
+        assert settings.mirror_axes != "auto"
+        return symmetries(settings.symmetries, settings.mirror_axes)
+
+    @property
+    def window(self) -> Shape3:
+        """What its network sees at once."""
+        window = self.plan.inference.window
+        assert window != "auto"
+        return window
+
+    def grid(self, shape: Shape3) -> WindowGrid:
+        """The windows that it looks at in a volume of this shape on its grid."""
+        return WindowGrid(shape, self.window, self.plan.inference.overlap)
+
+    def form(self, forwards: Forwards, precision: Precision | Literal["auto"], *, windows: int) -> Form:
+        """How its network is run for a volume of so many windows."""
+        settings, channels = self.plan.inference, self.plan.data.channels
+        assert channels != "auto"
+        wish = Wish(precision, settings.batch, settings.deterministic)
+        return forwards.form(self.network, len(channels), self.window, wish, passes=windows * len(self.over))
+
+    def inferencer(self, forwards: Forwards, form: Form) -> Inferencer:
+        """Its sliding window."""
+        forward, device = forwards.of(self.network, form), forwards.devices[0]
+        batch = form.batch * len(forwards.devices)
+        if not self.plan.inference.deterministic:
+            forward = SmallerOnOom(forward, batch)
+        elif device.type == "cpu":
+            forward, batch = OneByOne(forward), torch.get_num_threads()
+        return inferencer_of(forward, self.plan, over=self.over, batch=batch, device=device)
 
 
 def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> list[Model]:
-    """The models of a run: one for a fold's folder, one per fold for a folder of folds.
+    """The models of a run: for each fold that it has one, or one per checkpoint where weights is top.
 
-    weights last are the averaged weights at the end of the training (or of what there is of it), best
-    those of its best validation. overrides change the plan's inference and postprocess sections.
+    overrides change the plan's inference and postprocess sections.
 
     Raises:
         CheckpointError: not a run, damaged, or made by a newer version.
@@ -51,12 +87,11 @@ def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> lis
     for override in words(overrides):
         if override.split(".")[0] not in ("inference", "postprocess"):
             raise UsageError(f"{override}: a prediction can change inference.* and postprocess.* only")
-    return [_load_fold(folder, weights, overrides) for folder in fold_folders(run)]
+    return [model for folder in fold_folders(run) for model in _load_fold(folder, weights, overrides)]
 
 
-def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Model:
+def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> list[Model]:
     path = folder / "plan.yaml"
-    checkpoint_path = folder / f"weights_{weights}.pt"
     try:
         text = read_text(path)
         trained = load(Plan, text=text, name=str(path))
@@ -68,18 +103,40 @@ def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> Mode
     plan = load(Plan, text=text, name=str(path), overrides=overrides)
     check_edges(plan.network, {"inference.window": plan.inference.window})
     check_step_regions(plan)
-    forbidden = set(plan.inference.mirror_axes) - set(trained.inference.mirror_axes)
-    if forbidden:
-        raise UsageError(
-            f"inference.mirror_axes: {', '.join(sorted(forbidden))} is no symmetry that {folder} was trained with; "
-            f"allowed are {', '.join(trained.inference.mirror_axes) or 'none'}"
-        )
-    if weights == "best" and not checkpoint_path.exists() and (folder / "weights_last.pt").exists():
+    check_symmetries(plan, trained, str(folder))
+    checkpoints = _checkpoints(folder, weights)
+    found = [load_checkpoint(checkpoint).get("weights", {}) for checkpoint in checkpoints]
+    hashes = [checkpoint_sha256(checkpoint) for checkpoint in checkpoints]
+    if weights == "averaged":
+        for checkpoint, one in zip(checkpoints, found, strict=True):
+            load_weights(network, one, str(checkpoint))  # so that a wrong one is told by its name
+        found, hashes = [_mean(found)], ["+".join(hashes)]
+    models = []
+    for checkpoint, one, sha256 in zip(checkpoints, found, hashes, strict=False):
+        own = copy.deepcopy(network)
+        load_weights(own, one, str(checkpoint))
+        models.append(Model(folder, plan, own.eval(), sha256))
+    return models
+
+
+def _checkpoints(folder: Path, weights: Weights) -> list[Path]:
+    if weights == "last":
+        return [folder / "weights_last.pt"]
+    top = sorted(folder.glob("weights_step_*.pt"))
+    best = folder / "weights_best.pt"
+    if not top and not best.exists() and (folder / "weights_last.pt").exists():
         raise CheckpointError(
             f"{folder} has no best weights, as it was never validated: --weights last takes the others"
         )
-    load_weights(network, load_checkpoint(checkpoint_path).get("weights", {}), str(checkpoint_path))
-    return Model(folder, plan, network.eval(), checkpoint_sha256(checkpoint_path))
+    return top if top and weights != "best" else [best]
+
+
+def _mean(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several checkpoints' floats; counters are the first one's."""
+    return {
+        name: torch.stack([one[name] for one in weights]).mean(dim=0) if first.is_floating_point() else first
+        for name, first in weights[0].items()
+    }
 
 
 def check_ensemble(models: Sequence[Model]) -> None:

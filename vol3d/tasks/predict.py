@@ -44,6 +44,7 @@ def predict(
     channels: Sequence[int] = (),
     format: Format = "auto",  # noqa: A002
     weights: Weights = "last",
+    model_weights: Sequence[float] = (),
     save_probability: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -54,12 +55,13 @@ def predict(
 ) -> PredictResult:
     """Predict every volume of a folder (or one volume) to out, as vol3d-predict does.
 
-    volume_dir is that folder, or the volume. models are runs whose probabilities are averaged, of their last
-    or best weights. organ_mask names masks of equal names, outside of which nothing is kept; spacing (z, y, x
-    in mm) overrides what the files say; channels are the places, from 0 on, of the model's channels in files
-    that hold more of them; format is the masks', auto that of each volume. overrides are words like
-    inference.overlap=0.25. device is auto, cpu, cuda or cuda:N, precision auto, float32 or bfloat16. dry_run
-    only tells the reporter what would be done. save_probability keeps each region's, as float16.
+    volume_dir is that folder, or the volume. models are runs that are averaged, by model_weights; weights says
+    which of a run's are taken, as for load_run. organ_mask names masks of equal names, outside of which nothing
+    is kept; spacing (z, y, x in mm) overrides what the files say; channels are the places, from 0 on, of the
+    model's channels in files that hold more of them; format is the masks', auto that of each volume. overrides
+    are words like inference.overlap=0.25. device is auto, cpu, cuda, cuda:N or several with commas, precision
+    auto, float32 or bfloat16. dry_run only tells the reporter what would be done. save_probability keeps each
+    region's, as float16.
 
     A volume whose output is there, made from the same input, models and settings, and undamaged, is not
     predicted again; overwrite replaces one made otherwise.
@@ -78,6 +80,7 @@ def predict(
     run = load_run(
         *runs,
         weights=weights,
+        model_weights=model_weights,
         overrides=overrides,
         device=device,
         precision=precision,

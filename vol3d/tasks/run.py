@@ -1,7 +1,8 @@
 """A trained run, or several as one, from a volume to its labels: in memory, or to a file."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,8 @@ from vol3d.postprocess.scene import Needs, Step
 from vol3d.postprocess.steps import needs, steps_from
 from vol3d.preprocess.pipeline import network_shape
 from vol3d.shapes import Spacing
-from vol3d.tasks.assemble import choose_device
+from vol3d.tasks.assemble import choose_devices
+from vol3d.tasks.forward import Forwards
 from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
 from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
@@ -31,15 +33,20 @@ MAX_REDUCTION = 100**3  # times as large a voxel there: metres that are taken fo
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """One or more models on a device; the probabilities of several are averaged."""
+    """One or more models on one or more devices; the answers of several models are averaged by their weights."""
 
     models: tuple[Model, ...]
-    precision: Precision
-    device: torch.device
+    precision: Precision | Literal["auto"]
+    forwards: Forwards
 
     def __repr__(self) -> str:
         folders = ", ".join(str(model.folder) for model in self.models)
         return f"Run({folders}: {', '.join(self.channels)} to {', '.join(self.schema.names)}, {self.device})"
+
+    @property
+    def device(self) -> torch.device:
+        """Where windows are blended."""
+        return self.forwards.devices[0]
 
     @property
     def schema(self) -> LabelSchema:
@@ -80,7 +87,7 @@ class Run:
         place = None if isinstance(organ_mask, Volume) else spacing
         organ = None if organ_mask is None else given_label(organ_mask, image=source, spacing=place)
         labels = np.zeros((1, *source.shape), np.uint8)
-        self._prediction(source, organ).fill(ArraySink(labels))
+        self._prediction(source, organ, steps=self.steps(organ is not None)).fill(ArraySink(labels))
         return Volume(labels, source.affine, header=source.header, says=source.says)
 
     def predict_probability(self, image: Given, *, spacing: Millimetres | None = None) -> Volume:
@@ -90,9 +97,7 @@ class Run:
         """
         source = self._opened(image, spacing)
         probability = np.zeros((len(self.schema.regions), *source.shape), np.float32)
-        VolumePrediction(self.models, source, precision=self.precision, device=self.device).fill_probability(
-            ArraySink(probability)
-        )
+        self._prediction(source).fill_probability(ArraySink(probability))
         return Volume(probability, source.affine, says=source.says)
 
     def write(
@@ -111,9 +116,8 @@ class Run:
         hears the number of windows done; before_commit is called when all is computed, just before the files
         take their places.
         """
-        return self._prediction(source, organ, advance).write(
-            target, probability_target, before_commit or (lambda: None)
-        )
+        prediction = self._prediction(source, organ, advance, self.steps(organ is not None))
+        return prediction.write(target, probability_target, before_commit or (lambda: None))
 
     def check(self, source: VolumeSource, name: str) -> None:
         """Refuse a source that the models cannot take; name is what the error calls it.
@@ -160,12 +164,7 @@ class Run:
 
     def windows(self, source: VolumeSource) -> int:
         """How many windows of a source all models will look at."""
-        return sum(
-            model.inferencer(precision=self.precision, device=self.device)
-            .grid(network_shape(source, model.plan.preprocess))
-            .count
-            for model in self.models
-        )
+        return self._prediction(source).windows()
 
     def _opened(self, image: Given, spacing: Millimetres | None) -> VolumeSource:
         source = given_image(image, spacing=spacing)
@@ -178,15 +177,19 @@ class Run:
         return source
 
     def _prediction(
-        self, source: VolumeSource, organ: VolumeSource | None, advance: Callable[[int], None] | None = None
+        self,
+        source: VolumeSource,
+        organ: VolumeSource | None = None,
+        advance: Callable[[int], None] | None = None,
+        steps: tuple[Step, ...] = (),
     ) -> VolumePrediction:
         return VolumePrediction(
             self.models,
             source,
-            steps=self.steps(organ is not None),
+            steps=steps,
             organ=organ,
             precision=self.precision,
-            device=self.device,
+            forwards=self.forwards,
             advance=advance,
         )
 
@@ -195,34 +198,37 @@ def load_run(
     run: PathLike,
     *more: PathLike,
     weights: Weights = "last",
+    model_weights: Sequence[float] = (),
     overrides: Sequence[str] = (),
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
 ) -> Run:
     """The models of a fold's folder, of a folder of folds, or of more of either, as one Run.
 
-    weights last are the averaged weights at the end of the training (or of what there is of it), best
-    those of its best validation. overrides change the plan's inference and postprocess sections. precision
-    auto is bfloat16 where the machine computes it natively.
+    weights last are the averaged weights at the end of the training (or of what there is of it), best those of
+    its best validation, top each of the best few as a model of its own, averaged the mean of those few.
+    model_weights has the part of each run in the mean (none: all alike); a run's models share it. overrides
+    change the plan's inference and postprocess sections. device may name several with commas, cuda:0,cuda:1:
+    they share the windows of each volume. precision auto is what is fastest on this machine.
 
     Raises:
         CheckpointError: not a run, damaged, or made by a newer version.
         UsageError: an override of what the weights were trained for, models whose answers cannot be
-            averaged, a device that is not there, or another precision.
+            averaged, weights that are not one per run, a device that is not there, or another precision.
     """
     if precision not in ("auto", *get_args(Precision)):
         raise UsageError(f"--precision {precision}: expected auto, float32 or bfloat16")
-    chosen = choose_device(device)
-    models = [model for path in (run, *more) for model in load_models(Path(path), weights=weights, overrides=overrides)]
+    forwards, runs = Forwards(choose_devices(device)), (run, *more)
+    if model_weights and (len(model_weights) != len(runs) or not all(0 < w < math.inf for w in model_weights)):
+        raise UsageError(
+            f"--model-weights: expected a positive number for each of {len(runs)} runs, got {model_weights}"
+        )
+    models: list[Model] = []
+    for path, weight in zip(runs, model_weights or [1.0] * len(runs), strict=True):
+        found = load_models(Path(path), weights=weights, overrides=overrides)
+        models += [replace(model, weight=weight / len(found)) if model_weights else model for model in found]
     check_ensemble(models)
-    return Run(tuple(models), _native(chosen) if precision == "auto" else precision, chosen)
-
-
-def _native(device: torch.device) -> Precision:
-    """bfloat16 where the machine computes it natively: the same choice every time on one machine."""
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "float32"
+    return Run(tuple(models), precision, forwards)
 
 
 def _told(spacing: Spacing) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vol3d.datasets.given import Given, given_image
 from vol3d.errors import UsageError
 from vol3d.inference.inferencer import Inferencer
-from vol3d.inference.symmetry import Axis, mirrored
+from vol3d.inference.symmetry import Axis, averaged, symmetries
 from vol3d.shapes import Shape3
 from vol3d.tasks.assemble import choose_device
 from vol3d.training.schedule import Precision
@@ -67,8 +67,9 @@ def sliding_window(
 
     with _evaluating(network), torch.inference_mode():
         channels = forward(torch.zeros((1, source.channels, *shape), device=chosen)).shape[1]
-        blended = mirrored(partial(forward, channels=channels), mirror_axes)
-        walk = Inferencer(blended, channels, "sigmoid", shape, overlap, batch, chosen)
+        over = symmetries(("mirrors",), mirror_axes)
+        blended = averaged(partial(forward, channels=channels), over, batch=batch)
+        walk = Inferencer(blended, (0.0,) * channels, shape, overlap, batch, chosen)
         answer = np.empty((channels, *source.shape), np.float32)
         for first, slab in walk.slabs(source):
             answer[:, first : first + slab.shape[1]] = slab.cpu().numpy()

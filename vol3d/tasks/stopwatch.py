@@ -1,5 +1,6 @@
-"""Where the time goes: exclusive seconds per activity."""
+"""Where the time goes: exclusive seconds per activity, in each thread."""
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,12 +10,15 @@ Item = TypeVar("Item")
 
 
 class Stopwatch:
-    """Seconds per named activity; while an inner one runs the outer one's clock stands still."""
+    """Seconds per named activity; while an inner one runs the outer one's clock stands still.
+
+    Every thread has clocks of its own, so what goes on at the same time is counted side by side.
+    """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._running: list[str] = []
-        self._since = self.start = time.perf_counter()
+        self._lock, self._mine = threading.Lock(), threading.local()
+        self.start = time.perf_counter()
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -42,8 +46,16 @@ class Stopwatch:
         """Seconds since the start."""
         return time.perf_counter() - self.start
 
+    @property
+    def _running(self) -> list[str]:
+        """The activities of this thread, the innermost last."""
+        running: list[str] = self._mine.__dict__.setdefault("running", [])
+        return running
+
     def _credit(self) -> None:
         now = time.perf_counter()
         if self._running:
-            self.seconds[self._running[-1]] = self.seconds.get(self._running[-1], 0.0) + now - self._since
-        self._since = now
+            with self._lock:
+                name = self._running[-1]
+                self.seconds[name] = self.seconds.get(name, 0.0) + now - self._mine.since
+        self._mine.since = now

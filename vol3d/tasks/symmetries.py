@@ -5,16 +5,20 @@ samples mirrored along it are learned with exchanged labels, and predictions are
 any axis may be that one, or a side has no partner, such mirrors are not used.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from vol3d.config.tree import Config, DataSettings, Plan
 from vol3d.errors import UsageError
-from vol3d.inference.symmetry import Axis
+from vol3d.inference.symmetry import AXES, Axis, Symmetries
 from vol3d.patches.augment import AugmentSettings
 from vol3d.preprocess.pipeline import PreprocessSettings
 from vol3d.volume.sides import Swap, sides_of, swap_of
 
-AXES: tuple[Axis, ...] = ("z", "y", "x")
+TURNED: dict[Symmetries, tuple[int, ...]] = {"quarter_turns": (1, 2), "views": (0, 1, 2)}
+"""The axes that change places in each."""
+SAME_SPACING = 0.01
 UPRIGHT_DEGREES = 45.0
 """Turned no further, an axis is still nearer to itself than to another."""
 
@@ -32,7 +36,7 @@ def with_symmetries(config: Config, *, anatomical: bool) -> Config:
     sided = bool(data.mirror_pairs or alone)
     if augmentation.quarter_turns == "auto":
         augmentation = replace(augmentation, quarter_turns=not (anatomical or sided))
-    allowed = AXES
+    allowed: tuple[Axis, ...] = AXES
     if sided and not (anatomical and _upright(config.preprocess, augmentation)):
         allowed = ()
     elif alone:
@@ -92,3 +96,36 @@ def mirror_swap(plan: Plan | Config) -> Swap | None:
     if plan.data.mirror_pairs == "auto" or not plan.data.mirror_pairs:
         return None
     return swap_of(plan.data.schema(), plan.data.mirror_pairs)
+
+
+def check_symmetries(plan: Plan, trained: Plan, run: str) -> None:
+    """Refuse symmetries of a prediction that the run was not trained with, or that its windows do not have.
+
+    Raises:
+        UsageError: there is one.
+    """
+    forbidden = set(plan.inference.mirror_axes) - set(trained.inference.mirror_axes)
+    if forbidden:
+        raise UsageError(
+            f"inference.mirror_axes: {', '.join(sorted(forbidden))} is no symmetry that {run} was trained with; "
+            f"allowed are {', '.join(trained.inference.mirror_axes) or 'none'}"
+        )
+    for name, axes in TURNED.items():
+        if name not in plan.inference.symmetries:
+            continue
+        told, window, spacing = f"inference.symmetries: {name}", plan.inference.window, plan.preprocess.target
+        if not trained.turned:
+            raise UsageError(f"{told}: {run} was trained without quarter turns (augmentation.quarter_turns)")
+        assert window != "auto"
+        if len({window[axis] for axis in axes}) > 1:
+            raise UsageError(f"{told} needs equal edges of the window, got {_of_axes(window, axes)}")
+        if spacing is not None and not math.isclose(*_extremes(spacing, axes), rel_tol=SAME_SPACING):
+            raise UsageError(f"{told} needs equal spacings, got {_of_axes(spacing, axes)} mm")
+
+
+def _extremes(values: Sequence[float], axes: Sequence[int]) -> tuple[float, float]:
+    return min(values[axis] for axis in axes), max(values[axis] for axis in axes)
+
+
+def _of_axes(values: Sequence[float], axes: Sequence[int]) -> str:
+    return ", ".join(f"{AXES[axis]} {values[axis]:g}" for axis in axes)

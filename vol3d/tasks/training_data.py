@@ -24,6 +24,7 @@ from vol3d.postprocess.threshold import decide
 from vol3d.preprocess.pipeline import image_view, label_view
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
+from vol3d.tasks.forward import BATCH, ready
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.schedule import Precision
@@ -153,13 +154,13 @@ def validation_of(
     schema = config.data.schema()
 
     def validate(network: nn.Module) -> dict[str, float]:
-        inferencer = inferencer_of(network, config, precision=precision, mirror_axes=(), device=device)
+        inferencer = inferencer_of(ready(network, precision, device), config, batch=BATCH, device=device)
         scores = []
         with reporter.progress("validating", total=len(cases), unit="cases") as advance, torch.inference_mode():
             for case in cases:
                 regions = np.concatenate(
                     [
-                        decide(slab.cpu().numpy(), schema.activation, config.postprocess.threshold)
+                        decide(slab, schema.activation, config.postprocess.threshold).cpu().numpy()
                         for _, slab in inferencer.slabs(case.training.image)
                     ],
                     axis=1,

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,22 +18,24 @@ from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
+from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Scene, Step
 from vol3d.postprocess.steps import StepReport, apply_steps, needs
-from vol3d.postprocess.threshold import decide
+from vol3d.postprocess.threshold import decide, label_values
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, turn_of
-from vol3d.preprocess.resample import resize_slabs
+from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
+from vol3d.preprocess.resample import BackTo
 from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
+from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.models import Model
+from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import View, VolumeSink, VolumeSource, filling, read_all
 
-SLAB_PLANES = 16
 Mask = NDArray[np.bool_]
 
 
@@ -57,10 +60,10 @@ class _Whole:
         size = (regions, *shape)
         return cls(np.zeros(size, np.bool_), np.zeros(size, np.float16) if needs(steps).probability else None)
 
-    def put(self, box: Box, masks: Mask, probability: NDArray[np.float32]) -> None:
+    def put(self, box: Box, masks: Mask, probability: Tensor) -> None:
         self.masks[(slice(None), *box.slices)] = masks
         if self.probability is not None:
-            self.probability[(slice(None), *box.slices)] = probability
+            self.probability[(slice(None), *box.slices)] = probability.cpu().numpy()
 
 
 class VolumePrediction:
@@ -75,14 +78,14 @@ class VolumePrediction:
         models: Sequence[Model],
         source: VolumeSource,
         *,
-        precision: Precision,
-        device: torch.device,
+        precision: Precision | Literal["auto"],
+        forwards: Forwards,
         steps: tuple[Step, ...] = (),
         organ: VolumeSource | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> None:
         self.models, self.stored, self.steps = models, source, steps
-        self.precision, self.device, self.advance = precision, device, advance
+        self.precision, self.forwards, self.advance = precision, forwards, advance
         self.plan = models[0].plan
         self.schema = self.plan.data.schema()
         self.clock, self.tally = Stopwatch(), Tally()
@@ -90,8 +93,15 @@ class VolumePrediction:
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
         self.organ: Mask | None = None if organ is None else read_all(TurnedView(organ, self.turn))[0] > 0
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
+        self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
+        self.forms: list[Form] = []
+        self.device = forwards.devices[0]
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def windows(self) -> int:
+        """How many windows all models will look at, skipped ones counted."""
+        return sum(self._windows(model, shape) for model, shape in zip(self.models, self.shapes, strict=True))
 
     def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
         """Label values, and probabilities where asked for, to files; gives the row of the report."""
@@ -116,19 +126,21 @@ class VolumePrediction:
     @torch.inference_mode()
     def fill(self, labels: VolumeSink, probability: VolumeSink | None = None) -> tuple[StepReport, ...]:
         """Write label values after the steps, and what probability there was before them."""
-        schema = self.schema
+        schema, threshold = self.schema, self.plan.postprocess.threshold
         whole = _Whole.of(len(schema.regions), self.turn.shape, self.steps) if self.steps else None
-        for box, values in self._slabs():
-            with self.clock("postprocess"):
-                masks = decide(values, schema.activation, self.plan.postprocess.threshold)
-            with self.clock("write"):
-                foreground = values[-len(schema.regions) :]
+        with WriteBehind(self.clock) as behind:
+            for box, values in self._slabs(skip=probability is None):
+                with self.clock("postprocess"):
+                    foreground = values[-len(schema.regions) :]
+                    if whole is None:
+                        decided = label_values(values, schema.activation, threshold, schema.written)[None].cpu().numpy()
+                    else:
+                        masks = decide(values, schema.activation, threshold).cpu().numpy()
+                        whole.put(box, masks, foreground)
                 if probability is not None:
-                    probability.write(self.turn.stored_box(box), self._as_stored(foreground))
+                    behind.write(probability, self.turn.stored_box(box), self._as_stored(foreground.cpu().numpy()))
                 if whole is None:
-                    labels.write(self.turn.stored_box(box), self._as_stored(schema.decode(masks)[None]))
-                else:
-                    whole.put(box, masks, foreground)
+                    behind.write(labels, self.turn.stored_box(box), self._as_stored(decided))
         if whole is None:
             return ()
         with self.clock("postprocess"):
@@ -142,8 +154,9 @@ class VolumePrediction:
     @torch.inference_mode()
     def fill_probability(self, probability: VolumeSink) -> None:
         """Write each region's probability, (regions, Z, Y, X) float32, before any step."""
-        for box, values in self._slabs():
-            probability.write(self.turn.stored_box(box), self._as_stored(values[-len(self.schema.regions) :]))
+        for box, values in self._slabs(skip=False):
+            foreground = values[-len(self.schema.regions) :].cpu().numpy()
+            probability.write(self.turn.stored_box(box), self._as_stored(foreground))
 
     def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(self.turn.undo(voxels))
@@ -155,30 +168,76 @@ class VolumePrediction:
         image: NDArray[np.float32] = read_all(view)[0]
         return image
 
-    def _slabs(self) -> Iterator[tuple[Box, NDArray[np.float32]]]:
-        """Probabilities of all channels (K, z, Y, X) on the turned grid, slab by slab."""
-        turned = self.turn.shape
-        for first, slab in self._probabilities():
-            with self.clock("postprocess"):
-                values = slab.cpu().numpy()
-            yield Box(Index3(first, 0, 0), Index3(first + slab.shape[1], turned.y, turned.x)), values
+    def _slabs(self, *, skip: bool) -> Iterator[tuple[Box, Tensor]]:
+        """Probabilities of all channels (K, z, y, x) on the turned grid, box by box, on the device.
 
-    def _probabilities(self) -> Iterator[tuple[int, Tensor]]:
-        """The models' mean probabilities on the turned grid, in slabs of the same planes."""
-        streams = [_recut(self.clock.each("resample", self._of_model(model)), SLAB_PLANES) for model in self.models]
+        skip says that windows which the steps would empty anyway need not be computed.
+        """
+        with out_of_memory_told(self.models):
+            with self.clock("normalise"):
+                views = [image_view(self.source, model.plan.preprocess) for model in self.models]
+            self.forms = [
+                model.form(self.forwards, self.precision, windows=self._windows(model, shape))
+                for model, shape in zip(self.models, self.shapes, strict=True)
+            ]
+            for tile in self._tiles():
+                yield from self._tile(tile, views, skip=skip)
+
+    def _tile(self, tile: Box, views: Sequence[VolumeSource], *, skip: bool) -> Iterator[tuple[Box, Tensor]]:
+        """The models' weighted mean in a box of the turned grid, in slabs of the same planes."""
+        planes = max(1, SLAB_BYTES // (4 * self.schema.channels * tile.shape.y * tile.shape.x))
+        streams = [
+            self.clock.each("resample", self._of_model(model, view, form, tile, planes, skip=skip))
+            for model, view, form in zip(self.models, views, self.forms, strict=True)
+        ]
+        if len(streams) > 1:
+            streams = [recut(stream, planes) for stream in streams]
+        weights = [model.weight for model in self.models]
+        together = all(model.plan.inference.average == "logits" for model in self.models)
         for slabs in zip(*streams, strict=True):
-            mean = slabs[0][1]
-            for _, other in slabs[1:]:
-                mean = mean + other
-            yield slabs[0][0], mean / len(slabs)
+            first, values = slabs[0][0], [slab for _, slab in slabs]
+            with self.clock("postprocess"):
+                if not together:
+                    values = [self._probability(v, model) for v, model in zip(values, self.models, strict=True)]
+                mean = values[0] if len(values) == 1 else weighted_mean(values, weights)
+                if together:
+                    mean = probability_of(mean, self.schema.activation, axis=0)
+            start = Index3(first, tile.start.y, tile.start.x)
+            yield Box.at(start, Shape3(mean.shape[1], tile.shape.y, tile.shape.x)), mean
 
-    def _of_model(self, model: Model) -> Iterator[tuple[int, Tensor]]:
-        with self.clock("normalise"):
-            view = image_view(self.source, model.plan.preprocess)
-        inferencer = model.inferencer(precision=self.precision, device=self.device)
-        wanted = self._wanted(view.shape)
-        slabs = inferencer.slabs(view, wanted=wanted, tally=self.tally, advance=self.advance)
-        return resize_slabs(self.clock.each("network", slabs), view.shape, self.turn.shape)
+    def _probability(self, values: Tensor, model: Model) -> Tensor:
+        if model.plan.inference.average == "probability":
+            return values
+        return probability_of(values, self.schema.activation, axis=0)
+
+    def _of_model(
+        self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int, *, skip: bool
+    ) -> Iterator[tuple[int, Tensor]]:
+        back = BackTo(view.shape, self.turn.shape, tile)
+        slabs = model.inferencer(self.forwards, form).slabs(
+            view,
+            box=back.needed,
+            wanted=self._wanted(view.shape) if skip else None,
+            tally=self.tally,
+            advance=self.advance,
+        )
+        return back.resize(self.clock.each("network", slabs), most=planes)
+
+    def _tiles(self) -> list[Box]:
+        """The turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
+        whole = self.turn.shape
+        needed = sum(
+            4 * self.schema.channels * model.window.z * shape.y * shape.x
+            for model, shape in zip(self.models, self.shapes, strict=True)
+        )
+        count = min(whole.y, -(-needed // accumulator_bytes(self.device)))
+        cuts = [whole.y * n // count for n in range(count + 1)]
+        return [Box(Index3(0, a, 0), Index3(whole.z, b, whole.x)) for a, b in pairwise(cuts)]
+
+    def _windows(self, model: Model, shape: Shape3) -> int:
+        """How many windows a model looks at; those at the rims of strips count in each."""
+        touched = (model.grid(shape).touching(BackTo(shape, self.turn.shape, tile).needed) for tile in self._tiles())
+        return sum(len(z) * len(y) * len(x) for z, y, x in touched)
 
     def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
         """Whether a window on the network's grid can matter, where the steps begin with a hard gate.
@@ -214,22 +273,16 @@ class VolumePrediction:
             "shape": list(self.stored.shape),
             "seconds": {**seconds, "total": round(self.clock.total(), 3)},
             "windows_run": self.tally.run,
-            "windows_skipped": self.tally.skipped,
+            "windows_skipped": self.tally.unwanted + self.tally.constant,
+            "windows_constant": self.tally.constant,
             "peak_rss_mb": round(peak, 1),
             "peak_device_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1) if cuda else 0.0,
-            "device": str(device),
-            "precision": self.precision,
+            "device": ", ".join(map(str, self.forwards.devices)),
+            "forms": [_told(form) for form in self.forms],
             "postprocess": [asdict(r) for r in report],
         }
 
 
-def _recut(slabs: Iterator[tuple[int, Tensor]], depth: int) -> Iterator[tuple[int, Tensor]]:
-    """The same planes in slabs of depth planes (the last may be thinner)."""
-    first, kept = 0, torch.empty(0)
-    for _, slab in slabs:
-        kept = torch.cat([kept, slab], dim=1) if kept.numel() else slab
-        while kept.shape[1] >= depth:
-            yield first, kept[:, :depth]
-            first, kept = first + depth, kept[:, depth:]
-    if kept.numel():
-        yield first, kept
+def _told(form: Form) -> dict[str, Any]:
+    """How a model was run, and why, for the report."""
+    return {**asdict(form), "tried": [asdict(timing) for timing in form.tried]}
