@@ -2,11 +2,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from vol3d.errors import UsageError
+from vol3d.shapes import Shape3
 from vol3d.tasks import benchmark
 from vol3d.tasks.benchmark import Row, blobs, components, machine, run_benchmark, surface_dice
+from vol3d.tasks.benchmark_inference import dice
+from vol3d.tasks.benchmark_memory import memory
 from vol3d.tasks.reporter import Silent
 
 
@@ -78,3 +83,33 @@ def test_monai_agrees() -> None:
 def test_the_mask_is_the_same_each_time() -> None:
     assert blobs(24).mean() == pytest.approx(0.05, abs=0.001)
     assert (blobs(24) == blobs(24)).all()
+
+
+def test_the_sliding_window_is_measured_beside_its_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vol3d.tasks.benchmark_inference.REPEATS", 1)
+    data = Path(__file__).parents[1] / "data"
+    notes = Notes()
+    record = run_benchmark(
+        "inference", data=data / "tiny_volume.nii.gz", run=data / "tiny_run", size=24, reporter=notes
+    )
+    rows = {(row["name"].split(", ")[-1], row["peer_name"].split(" ", 2)[-1]): row for row in record["rows"]}
+    assert not any("nnU-Net" in row["peer_name"] for row in record["rows"])
+    assert any("name an interpreter that has it with --peer-python" in note for note in notes.notes)
+    agreements = [row["ours"] for row in record["rows"] if row["unit"] == "Dice"]
+    # MONAI's smallest weight is 0.001 of its largest, which tells at the rims of windows as small as these.
+    assert len(agreements) >= 2 and min(agreements) > 0.8
+    assert all(row["ours"] > 0 and row["peer"] > 0 for row in rows.values())
+
+
+def test_masks_agree_as_their_worst_label_does() -> None:
+    one, other = np.array([0, 1, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
+    assert dice(one, other) == pytest.approx(0.8) and dice(one * 0, other * 0) == 1
+    assert dice(one, np.where(one == 1, 0, one)) == 0
+
+
+def test_memory_is_measured_by_depth(tmp_path: Path) -> None:
+    rows = memory(run=tmp_path, reporter=Silent(), shapes=(Shape3(20, 64, 64), Shape3(130, 64, 64)))
+    peaks, times = ([row.ours for row in rows if row.unit == unit] for unit in ("MiB", "s"))
+    assert len(peaks) == len(times) == 2
+    assert peaks[0] is not None and peaks[1] is not None and 50 < peaks[0] < peaks[1] + 50
+    assert tifffile.imread(tmp_path / "masks" / "stack_130x64x64" / "stack_130x64x64_0000.tif").shape == (64, 64)

@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +32,8 @@ from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.regions.components import label
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.accuracy import hippocampus, kidneys, vessels
+from vol3d.tasks.benchmark_inference import Peer, inference
+from vol3d.tasks.benchmark_memory import memory
 from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.volume.source import filling
@@ -50,11 +52,15 @@ def run_benchmark(
     data: Path | None = None,
     run: Path | None = None,
     out: Path | None = None,
+    against: Sequence[Peer] = ("monai", "nnunet"),
+    size: int = 160,
     reporter: Reporter = Silent(),  # noqa: B008  # has no state
 ) -> dict[str, Any]:
-    """Run one of SPEED or ACCURACY and return its record, also written to out.
+    """Run one of SPEED, ACCURACY or PREDICTION and return its record, also written to out.
 
-    peer_python has the peers we do not install. Accuracy is trained on data and keeps its work in run.
+    peer_python has the peers we do not install. Accuracy is trained on data and keeps its work in run. inference
+    takes a trained run and an image (data), of which it makes a volume of size^3, and the peers that against
+    names; memory works in run.
 
     Raises:
         UsageError: the name is not known, data or run is missing, or a peer cannot be run.
@@ -68,8 +74,28 @@ def run_benchmark(
             raise UsageError(f"benchmark {name} trains: give --data (its data set) and --run (a folder to work in)")
         rows = ACCURACY[name](data=data, run=run, reporter=reporter)
         command += " --data DIR --run DIR"
+    elif name == "inference":
+        if data is None or run is None:
+            raise UsageError("benchmark inference predicts: give --run (a trained run) and --data (an image for it)")
+        rows = inference(
+            data=data,
+            run=run,
+            peer_python=peer_python,
+            against=against,
+            size=size,
+            script=_peer,
+            python=Path(sys.executable),
+            reporter=reporter,
+        )
+        command += f" --against {','.join(against)} --size {size} --data IMAGE --run RUN"
+        command += " --peer-python PATH" if peer_python else ""
+    elif name == "memory":
+        if run is None:
+            raise UsageError("benchmark memory writes large volumes: give --run (a folder to work in)")
+        rows = memory(run=run, reporter=reporter)
+        command += " --run DIR"
     else:
-        raise UsageError(f"no benchmark {name!r}; expected one of {', '.join((*SPEED, *ACCURACY))}")
+        raise UsageError(f"no benchmark {name!r}; expected one of {', '.join((*SPEED, *ACCURACY, *PREDICTION))}")
     record = {
         "command": command,
         "machine": machine(),
@@ -162,6 +188,8 @@ def blobs(size: int) -> NDArray[np.bool_]:
 
 SPEED: dict[str, Callable[..., list[Row]]] = {"surface-dice": surface_dice, "components": components}
 ACCURACY: dict[str, Callable[..., list[Row]]] = {"hippocampus": hippocampus, "vessels-2p": vessels, "kidneys": kidneys}
+
+PREDICTION = ("inference", "memory")
 
 
 def _measured(work: Callable[[], T], repeats: int) -> tuple[float, T]:
