@@ -66,22 +66,24 @@ class Scratch:
 
 
 def create_scratch(
-    folder: Path, *, shape: tuple[int, int, int, int], dtype: type[np.generic], affine: Affine
+    folder: Path | None, *, shape: tuple[int, int, int, int], dtype: np.dtype[Any], affine: Affine
 ) -> Scratch:
-    """Zeros of the shape (C, Z, Y, X) in a file in the folder: no name leads to it, so that nothing of it can be left.
+    """Zeros of the shape (C, Z, Y, X) in a file in the folder, or in the system's for temporary files.
 
-    The file is closed with the last object that looks at it.
+    No name leads to it, so that nothing of it can be left; it goes with the last object that looks at it.
 
     Raises:
         ResourceError: the folder has not the room for all of it.
         UsageError: the folder cannot be written to.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    with writing(folder):
-        free = shutil.disk_usage(folder).free
+    place, size = folder or Path(tempfile.gettempdir()), math.prod(shape) * dtype.itemsize
+    with writing(place):
+        free = shutil.disk_usage(place).free
         if size > free:
-            raise ResourceError(f"{folder} needs {size} bytes for what is kept meanwhile, {free} are free; make room")
-        with tempfile.TemporaryFile(dir=folder) as stream:
+            raise ResourceError(
+                f"a prediction keeps {size} bytes in {place} until it is done, {free} are free; free some and repeat"
+            )
+        with tempfile.TemporaryFile(dir=place) as stream:
             stream.truncate(size)
             descriptor = os.dup(stream.fileno())
-    return Scratch(RawVoxels(descriptor, name=folder, shape=shape, dtype=np.dtype(dtype)), affine)
+    return Scratch(RawVoxels(descriptor, name=place, shape=shape, dtype=dtype), affine)

@@ -19,18 +19,19 @@ from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
-from vol3d.postprocess.scene import Scene, Step
-from vol3d.postprocess.steps import StepReport, apply_steps, needs
+from vol3d.postprocess.scene import Step, StoredScene
+from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
 from vol3d.postprocess.threshold import decide
+from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import image_view, turn_of
 from vol3d.preprocess.resample import resize_slabs
-from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.models import Model
 from vol3d.tasks.stopwatch import Stopwatch
+from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
-from vol3d.volume.source import View, VolumeSink, VolumeSource, filling, read_all
+from vol3d.volume.source import View, VolumeSink, VolumeSource, VolumeStore, filling
 
 SLAB_PLANES = 16
 Mask = NDArray[np.bool_]
@@ -46,21 +47,21 @@ class _TimedView(View):
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """What steps look at: they need whole volumes."""
+class _Kept:
+    """What steps look at: a volume's masks, and its probability where one needs it."""
 
-    masks: Mask
-    probability: NDArray[np.float16] | None
+    masks: VolumeStore
+    probability: VolumeStore | None
 
     @classmethod
-    def of(cls, regions: int, shape: Shape3, steps: Sequence[Step]) -> "_Whole":
-        size = (regions, *shape)
-        return cls(np.zeros(size, np.bool_), np.zeros(size, np.float16) if needs(steps).probability else None)
+    def of(cls, regions: int, storage: Storage, steps: Sequence[Step]) -> "_Kept":
+        probability = storage.zeros(regions, np.float16) if needs(steps).probability else None
+        return cls(storage.zeros(regions, np.bool_), probability)
 
     def put(self, box: Box, masks: Mask, probability: NDArray[np.float32]) -> None:
-        self.masks[(slice(None), *box.slices)] = masks
+        self.masks.write(box, masks)
         if self.probability is not None:
-            self.probability[(slice(None), *box.slices)] = probability
+            self.probability.write(box, probability)
 
 
 class VolumePrediction:
@@ -89,7 +90,8 @@ class VolumePrediction:
         self.source = _TimedView(source, self.clock)
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
-        self.organ: Mask | None = None if organ is None else read_all(TurnedView(organ, self.turn))[0] > 0
+        self.organ = None if organ is None else MarginView(TurnedView(organ, self.turn))
+        self.gate: VolumeStore | None = None
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
@@ -107,17 +109,24 @@ class VolumePrediction:
                 probability = files.enter_context(
                     filling(create_probability(probability_target, names=schema.names, shape=shape, affine=affine))
                 )
-            report = self.fill(labels, probability)
+            report = self.fill(labels, probability, scratch=target.parent)
             with self.clock("write"):
                 before_commit()
                 files.close()
         return self._row(report)
 
     @torch.inference_mode()
-    def fill(self, labels: VolumeSink, probability: VolumeSink | None = None) -> tuple[StepReport, ...]:
-        """Write label values after the steps, and what probability there was before them."""
-        schema = self.schema
-        whole = _Whole.of(len(schema.regions), self.turn.shape, self.steps) if self.steps else None
+    def fill(
+        self, labels: VolumeSink, probability: VolumeSink | None = None, *, scratch: Path | None = None
+    ) -> tuple[StepReport, ...]:
+        """Write label values after the steps, and what probability there was before them.
+
+        What a large volume's steps look at lies meanwhile in the folder scratch, or the system's for temporary files.
+        """
+        schema, storage = self.schema, self._storage(scratch)
+        kept = _Kept.of(len(schema.regions), storage, self.steps) if self.steps else None
+        organ = storage.copy(self.organ) if self.organ is not None else None
+        self.gate = self._gate(organ, storage)
         for box, values in self._slabs():
             with self.clock("postprocess"):
                 masks = decide(values, schema.activation, self.plan.postprocess.threshold)
@@ -125,19 +134,20 @@ class VolumePrediction:
                 foreground = values[-len(schema.regions) :]
                 if probability is not None:
                     probability.write(self.turn.stored_box(box), self._as_stored(foreground))
-                if whole is None:
+                if kept is None:
                     labels.write(self.turn.stored_box(box), self._as_stored(schema.decode(masks)[None]))
                 else:
-                    whole.put(box, masks, foreground)
-        if whole is None:
+                    kept.put(box, masks, foreground)
+        if kept is None:
             return ()
         with self.clock("postprocess"):
-            image = self._normalised() if needs(self.steps).image else None
-            scene = Scene(self.spacing, schema.names, whole.probability, image, self.organ)
-            done = apply_steps(whole.masks, self.steps, scene)
+            image = self._normalised(storage) if needs(self.steps).image else None
+            scene = StoredScene(self.spacing, schema.names, kept.probability, image, organ)
+            report = apply_in_blocks(kept.masks, self.steps, scene)
         with self.clock("write"):
-            labels.write(Box.whole(self.stored.shape), self._as_stored(schema.decode(done.masks)[None]))
-        return done.report
+            for box in storage.slabs(len(schema.regions)):
+                labels.write(self.turn.stored_box(box), self._as_stored(schema.decode(kept.masks.read(box))[None]))
+        return report
 
     @torch.inference_mode()
     def fill_probability(self, probability: VolumeSink) -> None:
@@ -148,12 +158,19 @@ class VolumePrediction:
     def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(self.turn.undo(voxels))
 
-    def _normalised(self) -> NDArray[np.float32]:
-        """The first channel on its own grid with normalised grey values, so that a plan's tolerances hold for all."""
-        settings = self.plan.preprocess
-        view = image_view(self.source, replace(settings, spacing="stored"))
-        image: NDArray[np.float32] = read_all(view)[0]
-        return image
+    def _storage(self, scratch: Path | None) -> Storage:
+        """Room on the turned grid for the masks, and for probabilities in two bytes where a step needs them."""
+        each = 3 if needs(self.steps).probability else 1
+        size = each * len(self.schema.regions) * self.turn.shape.voxels
+        return Storage.for_bytes(size, TurnedView(self.stored, self.turn), scratch)
+
+    def _normalised(self, storage: Storage) -> VolumeSource:
+        """The image on its own grid with normalised grey values, so that a plan's tolerances hold for all.
+
+        A large one is normalised again wherever it is read: in float32 it takes four times a mask's room.
+        """
+        view = image_view(self.source, replace(self.plan.preprocess, spacing="stored"))
+        return view if storage.on_disk else storage.copy(view)
 
     def _slabs(self) -> Iterator[tuple[Box, NDArray[np.float32]]]:
         """Probabilities of all channels (K, z, Y, X) on the turned grid, slab by slab."""
@@ -180,26 +197,30 @@ class VolumePrediction:
         slabs = inferencer.slabs(view, wanted=wanted, tally=self.tally, advance=self.advance)
         return resize_slabs(self.clock.each("network", slabs), view.shape, self.turn.shape)
 
-    def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
-        """Whether a window on the network's grid can matter, where the steps begin with a hard gate.
+    def _gate(self, organ: VolumeStore | None, storage: Storage) -> VolumeStore | None:
+        """The mask of what can matter, where the steps begin with a hard gate.
 
-        Not when a later step looks at the probability or the image again: it could bring back what the
+        None when a later step looks at the probability or the image again: it could bring back what the
         gate removed.
         """
-        if self.organ is None or not self.steps or not isinstance(self.steps[0], OrganGate):
+        if organ is None or not self.steps or not isinstance(self.steps[0], OrganGate):
             return None
-        later = needs(self.steps[1:])
+        later, margin_mm = needs(self.steps[1:]), self.steps[0].margin_mm
         if later.probability or later.image or self.steps[0].region != "all":
             return None
-        margin, spacing = self.steps[0].margin_mm, self.spacing
-        gate = dilate_mm(self.organ, margin, spacing) if margin >= 0 else erode_mm(self.organ, -margin, spacing)
+        return storage.copy(MarginView(organ, margin_mm)) if margin_mm else organ
+
+    def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
+        """Whether a window on the network's grid can matter; None where all can."""
+        if (gate := self.gate) is None:
+            return None
         ratio = [n / m for n, m in zip(self.turn.shape, shape, strict=True)]
 
         def wanted(box: Box) -> bool:
             # Two voxels more than the window: linear resampling reaches one beyond it.
             start = [max(0, int((a - 2) * r) - 1) for a, r in zip(box.start, ratio, strict=True)]
             stop = [int((b + 2) * r) + 2 for b, r in zip(box.stop, ratio, strict=True)]
-            return bool(gate[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].any())
+            return bool(gate.read(Box(Index3(*start), Index3(*stop)).intersection(Box.whole(gate.shape))).any())
 
         return wanted
 
