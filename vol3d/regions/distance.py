@@ -17,7 +17,7 @@ from vol3d.shapes import Index3, Shape3, Spacing
 
 # A part of a voxel, so that three steps of 0.1 mm lie within 0.3 mm.
 ROUNDING = 1e-6
-TILE_VOXELS = 1 << 23
+TILE_VOXELS = 1 << 22
 
 
 def distance_mm(mask: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float32]:
