@@ -106,7 +106,7 @@ def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: 
     made_from = {
         "input": stat_identity([files_of_series(p) for p in volume.paths]),
         "organ_mask": stat_identity([organ_mask]) if organ_mask else None,
-        "models": [m.sha256 for m in run.models],
+        "models": [m.identity for m in run.models],
         "model_weights": [m.weight for m in run.models],
         "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in run.models],
         "precision": run.precision,

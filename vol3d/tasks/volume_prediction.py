@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vol3d.datasets.views import PickedView, StackedSource
 from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
@@ -25,16 +26,16 @@ from vol3d.postprocess.scene import Scene, Step
 from vol3d.postprocess.steps import StepReport, apply_steps, needs
 from vol3d.postprocess.threshold import decide, label_values
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
+from vol3d.preprocess.pipeline import PreprocessSettings, image_view, network_shape, probability_view, turn_of
 from vol3d.preprocess.resample import BackTo
 from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.forward import Form, Forwards
-from vol3d.tasks.models import Model
+from vol3d.tasks.models import Model, picked_channels
 from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.training.schedule import Precision
-from vol3d.volume.source import View, VolumeSink, VolumeSource, filling, read_all
+from vol3d.volume.source import ArraySink, ArraySource, View, VolumeSink, VolumeSource, filling, read_all
 
 Mask = NDArray[np.bool_]
 
@@ -95,13 +96,19 @@ class VolumePrediction:
         self.organ: Mask | None = None if organ is None else read_all(TurnedView(organ, self.turn))[0] > 0
         self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
         self.forms: list[Form] = []
+        self.earlier: dict[tuple[str, ...], VolumePrediction] = {}
+        self._said: dict[tuple[str, ...], VolumeSource] = {}
+        for model in models:
+            if model.earlier and _key(model) not in self.earlier:  # the folds of a run look at the same one
+                self.earlier[_key(model)] = self._before(model)
         self.device = forwards.devices[0]
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def windows(self) -> int:
         """How many windows all models will look at, skipped ones counted."""
-        return sum(self._windows(model, shape) for model, shape in zip(self.models, self.shapes, strict=True))
+        own = sum(self._windows(model, shape) for model, shape in zip(self.models, self.shapes, strict=True))
+        return own + sum(earlier.windows() for earlier in self.earlier.values())
 
     def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
         """Label values, and probabilities where asked for, to files; gives the row of the report."""
@@ -158,6 +165,12 @@ class VolumePrediction:
             foreground = values[-len(self.schema.regions) :].cpu().numpy()
             probability.write(self.turn.stored_box(box), self._as_stored(foreground))
 
+    def kept_probability(self) -> ArraySource:
+        """Each region's probability, (regions, Z, Y, X) float16 on the source's grid."""
+        probability = np.zeros((len(self.schema.regions), *self.stored.shape), np.float16)
+        self.fill_probability(ArraySink(probability))
+        return ArraySource(probability, self.stored.affine)
+
     def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(self.turn.undo(voxels))
 
@@ -174,14 +187,34 @@ class VolumePrediction:
         skip says that windows which the steps would empty anyway need not be computed.
         """
         with out_of_memory_told(self.models):
-            with self.clock("normalise"):
-                views = [image_view(self.source, model.plan.preprocess) for model in self.models]
+            views = [self._seen(model) for model in self.models]
             self.forms = [
                 model.form(self.forwards, self.precision, windows=self._windows(model, shape))
                 for model, shape in zip(self.models, self.shapes, strict=True)
             ]
             for tile in self._tiles():
                 yield from self._tile(tile, views, skip=skip)
+
+    def _before(self, model: Model) -> "VolumePrediction":
+        """The prediction of an earlier run, on the channels that it knows."""
+        data = model.plan.data
+        channels = PickedView(self.source, picked_channels(model.earlier[0], data.channels))
+        return VolumePrediction(
+            model.earlier, channels, precision=self.precision, forwards=self.forwards, advance=self.advance
+        )
+
+    def _seen(self, model: Model) -> VolumeSource:
+        """What a model's network looks at: the image, and the probabilities of an earlier run where it has one."""
+        data, preprocess = model.plan.data, model.plan.preprocess
+        with self.clock("normalise"):
+            image = image_view(self.source, preprocess)
+        if not model.earlier:
+            return image
+        key = _key(model)
+        if key not in self._said:
+            with self.clock("network"):
+                self._said[key] = self.earlier[key].kept_probability()
+        return StackedSource((image, cascade_view(self._said[key], model.earlier, data.cascade, preprocess)))
 
     def _tile(self, tile: Box, views: Sequence[VolumeSource], *, skip: bool) -> Iterator[tuple[Box, Tensor]]:
         """The models' weighted mean in a box of the turned grid, in slabs of the same planes."""
@@ -281,6 +314,18 @@ class VolumePrediction:
             "forms": [_told(form) for form in self.forms],
             "postprocess": [asdict(r) for r in report],
         }
+
+
+def cascade_view(
+    probability: VolumeSource, earlier: Sequence[Model], regions: Sequence[str], settings: PreprocessSettings
+) -> VolumeSource:
+    """Some regions' probabilities as channels on a later network's grid."""
+    names = earlier[0].plan.data.schema().names
+    return probability_view(PickedView(probability, tuple(names.index(name) for name in regions)), settings)
+
+
+def _key(model: Model) -> tuple[str, ...]:
+    return tuple(earlier.identity for earlier in model.earlier)
 
 
 def _told(form: Form) -> dict[str, Any]:
