@@ -19,6 +19,7 @@ from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
+from vol3d.geometry.grid import around, slabs
 from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
@@ -29,6 +30,7 @@ from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import PreprocessSettings, image_view, network_shape, probability_view, turn_of
 from vol3d.preprocess.resample import BackTo
 from vol3d.regions.distance import dilate_mm, erode_mm
+from vol3d.regions.extent import extent, grown_mm
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.models import Model, picked_channels
@@ -37,6 +39,7 @@ from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import ArraySink, ArraySource, View, VolumeSink, VolumeSource, filling, read_all
 
+BEYOND_PLANES = 16
 Mask = NDArray[np.bool_]
 
 
@@ -83,6 +86,7 @@ class VolumePrediction:
         forwards: Forwards,
         steps: tuple[Step, ...] = (),
         organ: VolumeSource | None = None,
+        organ_margin: float | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> None:
         self.models, self.stored, self.steps = models, source, steps
@@ -93,7 +97,12 @@ class VolumePrediction:
         self.source = _TimedView(source, self.clock)
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
-        self.organ: Mask | None = None if organ is None else read_all(TurnedView(organ, self.turn))[0] > 0
+        self.found = None if organ is None else extent(organ)
+        self.box = Box.whole(self.turn.shape)
+        if self.found and organ_margin is not None:
+            self.box = self._box_around(self.found.box, organ_margin)
+        gates = organ is not None and needs(steps).organ
+        self.organ: Mask | None = read_all(TurnedView(organ, self.turn))[0] > 0 if organ and gates else None
         self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
         self.forms: list[Form] = []
         self.earlier: dict[tuple[str, ...], VolumePrediction] = {}
@@ -107,8 +116,14 @@ class VolumePrediction:
 
     def windows(self) -> int:
         """How many windows all models will look at, skipped ones counted."""
-        own = sum(self._windows(model, shape) for model, shape in zip(self.models, self.shapes, strict=True))
+        whole = Box.whole(self.turn.shape)
+        own = sum(self._windows(model, shape, whole) for model, shape in zip(self.models, self.shapes, strict=True))
         return own + sum(earlier.windows() for earlier in self.earlier.values())
+
+    @property
+    def organ_is_empty(self) -> bool:
+        """Whether there is an organ mask, of no voxel."""
+        return self.found is not None and self.found.box is None
 
     def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
         """Label values, and probabilities where asked for, to files; gives the row of the report."""
@@ -148,6 +163,11 @@ class VolumePrediction:
                     behind.write(probability, self.turn.stored_box(box), self._as_stored(foreground.cpu().numpy()))
                 if whole is None:
                     behind.write(labels, self.turn.stored_box(box), self._as_stored(decided))
+            for stored in self._beyond():
+                if probability is not None:
+                    behind.write(probability, stored, np.zeros((len(schema.regions), *stored.shape), np.float32))
+                if whole is None:
+                    behind.write(labels, stored, np.zeros((1, *stored.shape), np.uint8))
         if whole is None:
             return ()
         with self.clock("postprocess"):
@@ -164,6 +184,21 @@ class VolumePrediction:
         for box, values in self._slabs(skip=False):
             foreground = values[-len(self.schema.regions) :].cpu().numpy()
             probability.write(self.turn.stored_box(box), self._as_stored(foreground))
+        for stored in self._beyond():
+            probability.write(stored, np.zeros((len(self.schema.regions), *stored.shape), np.float32))
+
+    def _box_around(self, organ: Box | None, margin_mm: float) -> Box:
+        """Where to look on the turned grid: the organ's box, as stored, and a margin; nowhere if it is empty."""
+        if organ is None:
+            return Box(Index3(0, 0, 0), Index3(0, 0, 0))
+        shape = self.stored.shape
+        return self.turn.turned_box(grown_mm(organ, margin_mm, spacing=spacing_of(self.stored.affine), shape=shape))
+
+    def _beyond(self) -> Iterator[Box]:
+        """Where is not looked, as stored, in boxes of few planes."""
+        for rest in around(self.box, Box.whole(self.turn.shape)):
+            for slab in slabs(rest.shape, BEYOND_PLANES):
+                yield self.turn.stored_box(slab.shifted(rest.start))
 
     def kept_probability(self) -> ArraySource:
         """Each region's probability, (regions, Z, Y, X) float16 on the source's grid."""
@@ -189,10 +224,11 @@ class VolumePrediction:
         with out_of_memory_told(self.models):
             views = [self._seen(model) for model in self.models]
             self.forms = [
-                model.form(self.forwards, self.precision, windows=self._windows(model, shape))
+                model.form(self.forwards, self.precision, windows=self._windows(model, shape, self.box))
                 for model, shape in zip(self.models, self.shapes, strict=True)
             ]
-            for tile in self._tiles():
+            self._pass_over()
+            for tile in self._tiles(self.box):
                 yield from self._tile(tile, views, skip=skip)
 
     def _before(self, model: Model) -> "VolumePrediction":
@@ -227,8 +263,8 @@ class VolumePrediction:
             streams = [recut(stream, planes) for stream in streams]
         weights = [model.weight for model in self.models]
         together = all(model.plan.inference.average == "logits" for model in self.models)
-        for slabs in zip(*streams, strict=True):
-            first, values = slabs[0][0], [slab for _, slab in slabs]
+        for parts in zip(*streams, strict=True):
+            first, values = parts[0][0], [slab for _, slab in parts]
             with self.clock("postprocess"):
                 if not together:
                     values = [self._probability(v, model) for v, model in zip(values, self.models, strict=True)]
@@ -247,30 +283,48 @@ class VolumePrediction:
         self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int, *, skip: bool
     ) -> Iterator[tuple[int, Tensor]]:
         back = BackTo(view.shape, self.turn.shape, tile)
-        slabs = model.inferencer(self.forwards, form).slabs(
+        found = model.inferencer(self.forwards, form).slabs(
             view,
             box=back.needed,
             wanted=self._wanted(view.shape) if skip else None,
             tally=self.tally,
             advance=self.advance,
         )
-        return back.resize(self.clock.each("network", slabs), most=planes)
+        return back.resize(self.clock.each("network", found), most=planes)
 
-    def _tiles(self) -> list[Box]:
-        """The turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
-        whole = self.turn.shape
-        needed = sum(
-            4 * self.schema.channels * model.window.z * shape.y * shape.x
+    def _pass_over(self) -> None:
+        """Count the windows that lie where is not looked."""
+        whole = Box.whole(self.turn.shape)
+        left_out = sum(
+            self._windows(model, shape, whole) - self._windows(model, shape, self.box)
             for model, shape in zip(self.models, self.shapes, strict=True)
         )
-        count = min(whole.y, -(-needed // accumulator_bytes(self.device)))
-        cuts = [whole.y * n // count for n in range(count + 1)]
-        return [Box(Index3(0, a, 0), Index3(whole.z, b, whole.x)) for a, b in pairwise(cuts)]
+        self.tally.unwanted += left_out
+        if self.advance is not None and left_out:
+            self.advance(left_out)
 
-    def _windows(self, model: Model, shape: Shape3) -> int:
-        """How many windows a model looks at; those at the rims of strips count in each."""
-        touched = (model.grid(shape).touching(BackTo(shape, self.turn.shape, tile).needed) for tile in self._tiles())
-        return sum(len(z) * len(y) * len(x) for z, y, x in touched)
+    def _tiles(self, box: Box) -> list[Box]:
+        """A box of the turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
+        if not box.shape.voxels:
+            return []
+        needed = sum(
+            4
+            * self.schema.channels
+            * model.window.z
+            * box.shape.y
+            * box.shape.x
+            * (shape.y * shape.x)
+            // (self.turn.shape.y * self.turn.shape.x)
+            for model, shape in zip(self.models, self.shapes, strict=True)
+        )
+        count = min(box.shape.y, max(1, -(-needed // accumulator_bytes(self.device))))
+        cuts = [box.start.y + box.shape.y * n // count for n in range(count + 1)]
+        return [Box(Index3(box.start.z, a, box.start.x), Index3(box.stop.z, b, box.stop.x)) for a, b in pairwise(cuts)]
+
+    def _windows(self, model: Model, shape: Shape3, box: Box) -> int:
+        """How many windows a model looks at for a box; those at the rims of strips count in each."""
+        needed = (BackTo(shape, self.turn.shape, tile).needed for tile in self._tiles(box))
+        return sum(len(z) * len(y) * len(x) for z, y, x in map(model.grid(shape).touching, needed))
 
     def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
         """Whether a window on the network's grid can matter, where the steps begin with a hard gate.
@@ -313,7 +367,15 @@ class VolumePrediction:
             "device": ", ".join(map(str, self.forwards.devices)),
             "forms": [_told(form) for form in self.forms],
             "postprocess": [asdict(r) for r in report],
+            **self._organ_row(),
         }
+
+    def _organ_row(self) -> dict[str, Any]:
+        """What the organ is like, and where was looked, as stored; nothing without one."""
+        if self.found is None:
+            return {}
+        looked = self.turn.stored_box(self.box)
+        return {"organ": {"voxels": self.found.voxels, "start": list(looked.start), "stop": list(looked.stop)}}
 
 
 def cascade_view(
