@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vol3d.geometry import affine as aff
 from vol3d.geometry.box import Box
 from vol3d.geometry.gaussian import axis_curve, axis_shares
-from vol3d.geometry.grid import padded_shape, slabs, window_starts
+from vol3d.geometry.grid import around, padded_shape, slabs, window_starts
 from vol3d.shapes import Index3, Shape3, Spacing
 
 
@@ -102,3 +102,15 @@ def test_boxes() -> None:
     assert Box.around(mask) is None
     mask[box.slices] = True
     assert Box.around(mask) == box
+
+
+@given(st.tuples(*[st.lists(st.integers(0, 6), min_size=4, max_size=4).map(sorted)] * 3))
+def test_what_is_around_a_box_is_the_rest_once(bounds: tuple[list[int], ...]) -> None:
+    whole = Box(Index3(*(b[0] for b in bounds)), Index3(*(b[3] for b in bounds)))
+    box = Box(Index3(*(b[1] for b in bounds)), Index3(*(b[2] for b in bounds)))
+    counts = np.zeros((6, 6, 6), dtype=int)
+    for part in (box, *around(box, whole)):
+        counts[part.slices] += 1
+    expected = np.zeros_like(counts)
+    expected[whole.slices] = 1
+    np.testing.assert_array_equal(counts, expected)

@@ -159,6 +159,20 @@ def test_grey_values_change_but_stay_finite_also_in_a_flat_image() -> None:
     assert torch.isfinite(augmenter(flat, flat[:, 0].byte(), Generator().manual_seed(0))[0]).all()
 
 
+def test_probabilities_move_with_the_image_and_keep_their_values() -> None:
+    chances = {f"{name}_chance": 1.0 for name in ("noise", "blur", "brightness", "contrast", "gamma")}
+    loud, still = (replace(QUIET, mirror_axes=AXES, **some) for some in (chances, {}))
+    rng = np.random.default_rng(1)
+    labels = torch.from_numpy((rng.random((3, *PATCH)) < 0.3).astype(np.uint8))
+    images = torch.stack([labels.float() * 2, labels.float(), labels * 0.25], dim=1)
+    changed, moved = Augmenter(loud, PATCH, ISOTROPIC, grey=1)(images, labels, Generator().manual_seed(3))
+    torch.testing.assert_close(changed[:, 1:], torch.stack([moved.float(), moved * 0.25], dim=1), rtol=0, atol=1e-4)
+    assert not torch.equal(moved, labels)
+    assert (changed[:, 0] - 2 * moved).abs().amax(dim=(1, 2, 3)).min() > 0.1
+    alone, _ = Augmenter(still, PATCH, ISOTROPIC, grey=1)(images, labels, Generator().manual_seed(3))
+    assert torch.equal(alone[:, 1:], changed[:, 1:])
+
+
 @pytest.mark.parametrize("threads", [0, 1, 3])
 def test_batches_made_ahead_come_in_order(threads: int) -> None:
     assert list(ahead(lambda n: n * n, 2, 9, threads=threads, depth=4)) == [n * n for n in range(2, 9)]

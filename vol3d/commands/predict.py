@@ -17,6 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--model", type=Path, nargs="+", required=True, metavar="RUN", help="runs; several are averaged")
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     add("--organ-mask", type=Path, metavar="DIR", help="masks of equal names; what lies outside is removed")
+    add("--organ-model", type=Path, metavar="RUN", help="a run that finds those masks first")
+    add("--organ-margin", type=float, metavar="MM", help="look only in the box so far around the organ")
     add("--spacing", metavar=("Z", "Y", "X"), nargs=3, type=float, help="voxel size in mm, overrides the files'")
     add("--channels", metavar="N", nargs="+", type=int, help="the model's among a file's, from 0 on")
     formats = ["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "png", "ome.zarr", "h5", "npy", "dicom-seg"]
@@ -47,6 +49,8 @@ def run(arguments: argparse.Namespace) -> Outcome:
         models=arguments.model,
         out=arguments.out,
         organ_mask=arguments.organ_mask,
+        organ_model=arguments.organ_model,
+        organ_margin=arguments.organ_margin,
         spacing=spacing,
         channels=arguments.channels or (),
         format=arguments.format,

@@ -18,6 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", default="0", help="number of the held-out fold, each, or full (default: 0)")
     parser.add_argument("--resume", action="store_true", help="continue a stopped or killed run")
     parser.add_argument("--init", type=Path, metavar="RUN|WEIGHTS", help="begin with these weights")
+    parser.add_argument("--cascade", type=Path, metavar="RUN", help="an earlier run; what it says become channels")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
         "--plugin", type=Path, action="append", default=[], metavar="FILE.py", help="registers networks, losses ..."
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         fold=arguments.fold,
         resume=arguments.resume,
         init=arguments.init,
+        cascade=arguments.cascade,
         device=arguments.device,
         dry_run=arguments.dry_run,
         reporter=Console(),

@@ -28,6 +28,7 @@ class DataSettings:
     parts of the cross-validation. colours are red, green, blue from 0 to 255 for regions that want
     another than their place gives them. mirror_pairs are left and right regions that change places in a
     mirror along x. slices says what a data set's single TIFF or PNG slices are: one volume, or a case each.
+    cascade names the regions of an earlier run whose probabilities follow the image's channels.
     """
 
     labels: dict[str, tuple[int, ...]] | Literal["auto"] = "auto"
@@ -37,10 +38,13 @@ class DataSettings:
     colours: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     mirror_pairs: Pairs | Literal["auto"] = "auto"
     slices: Literal["volume", "cases"] = "volume"
+    cascade: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise ValueError(f"folds must be at least 2, got {self.folds}")
+        if len(set(self.cascade)) < len(self.cascade):
+            raise ValueError(f"cascade: names must differ, got {', '.join(self.cascade)}")
         if self.labels != "auto":
             schema = self.schema()
             if MEAN in self.labels:
@@ -58,6 +62,13 @@ class DataSettings:
                         f"labels: {name!r} lies within {later!r}, which follows and would hide it; "
                         "order them outer before inner"
                     )
+
+    @property
+    def inputs(self) -> int:
+        """How many channels the network sees. Raises ValueError while channels says auto."""
+        if self.channels == "auto":
+            raise ValueError("channels are not planned yet")
+        return len(self.channels) + len(self.cascade)
 
     def schema(self) -> LabelSchema:
         """The label schema. Raises ValueError while labels says auto."""

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vol3d.errors import InputError
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
+from vol3d.preprocess.tensors import read_tensor
 from vol3d.shapes import Index3, Shape3
 from vol3d.volume.labels import MAX_LABEL
 from vol3d.volume.source import Access, Says, View, VolumeSource
@@ -67,6 +70,10 @@ class StackedSource:
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels, (C, Z, Y, X)."""
         return np.concatenate([source.read(box).astype(self.dtype, copy=False) for source in self.sources])
+
+    def tensor(self, box: Box, device: torch.device) -> Tensor:
+        """The same as float32, computed on the device where a source can be."""
+        return torch.cat([read_tensor(source, box, device) for source in self.sources])
 
 
 @dataclass(frozen=True)

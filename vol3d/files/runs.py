@@ -2,7 +2,8 @@
 
 RUN/fold_K/ holds plan.yaml (all that prediction reads beside weights), weights_last.pt,
 weights_best.pt, state.pt (for resume), config.yaml (for people and resume), metrics.jsonl and
-environment.json. Checkpoints are torch's own zip files with one entry more: a SHA-256 over the others.
+environment.json. Where it looks at the probabilities of an earlier run, cascade/fold_J/ are that run's models.
+Checkpoints are torch's own zip files with one entry more: a SHA-256 over the others.
 Nothing in a run folder is ever unpickled.
 """
 
@@ -10,8 +11,9 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from vol3d.errors import CheckpointError
 from vol3d.files.atomic import atomic_path, read_text
 
 FORMAT = 1
+CASCADE = "cascade"
+"""The folder of an earlier run's models in a fold's folder."""
 HASH_ENTRY = "vol3d.sha256"
 
 
@@ -107,6 +111,23 @@ def fold_folders(run: Path) -> list[Path]:
         what = "is not a folder" if not run.is_dir() else "holds no plan.yaml and no fold_*/plan.yaml"
         raise CheckpointError(f"{run} {what}: give a run that vol3d-train wrote")
     return folds
+
+
+def copy_models(folds: Sequence[Path], target: Path) -> None:
+    """Copy what prediction needs of a run's folds, and which cases each learned from, to target/fold_K."""
+    with atomic_path(target) as partial:
+        for fold in folds:
+            name = fold.resolve().name
+            _copy_fold(fold, partial / (name if name.startswith("fold_") else "fold_0"))
+
+
+def _copy_fold(fold: Path, target: Path) -> None:
+    target.mkdir(parents=True)
+    for name in ("plan.yaml", "weights_last.pt", "split.json", "environment.json"):
+        if (fold / name).is_file():
+            shutil.copyfile(fold / name, target / name)
+    for inner in sorted((fold / CASCADE).glob("fold_*/plan.yaml")):
+        _copy_fold(inner.parent, target / CASCADE / inner.parent.name)
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:

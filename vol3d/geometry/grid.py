@@ -34,6 +34,18 @@ def padded_shape(shape: Shape3, window: Shape3) -> tuple[Shape3, Index3]:
     return full, Index3(*(m // 2 for m in missing))
 
 
+def around(box: Box, whole: Box) -> Iterator[Box]:
+    """The rest of a whole box around one inside it, as at most six boxes that do not overlap."""
+    start, stop = list(whole.start), list(whole.stop)
+    for axis in range(3):
+        for a, b in ((start[axis], box.start[axis]), (box.stop[axis], stop[axis])):
+            if a < b:
+                first, last = start.copy(), stop.copy()
+                first[axis], last[axis] = a, b
+                yield Box(Index3(*first), Index3(*last))
+        start[axis], stop[axis] = box.start[axis], box.stop[axis]
+
+
 def slabs(shape: Shape3, depth: int) -> Iterator[Box]:
     """The volume cut along z into boxes of at most depth planes, in order."""
     for z in range(0, shape.z, depth):

@@ -96,13 +96,15 @@ class Augmenter:
     """Cubes in, augmented patches out; chance comes from the generator alone.
 
     mirrored_values says which label value takes the place of each in a sample that is mirrored along x;
-    None keeps them.
+    None keeps them. The first grey channels are grey values; those that follow are probabilities, which
+    move with the image but keep their values. None: all are grey.
     """
 
     settings: AugmentSettings
     patch: Shape3
     spacing: Spacing
     mirrored_values: tuple[int, ...] | None = None
+    grey: int | None = None
 
     @property
     def cube(self) -> Shape3:
@@ -139,7 +141,8 @@ class Augmenter:
             values = torch.tensor(self.mirrored_values, dtype=labels.dtype, device=labels.device)
             mirrored = torch.tensor([m for _, m in samples], device=labels.device)[:, None, None, None]
             labels = torch.where(mirrored, values[labels.long()], labels)
-        images = self._intensity(images, generator)
+        changed = self._intensity(images[:, : self.grey], generator)
+        images = torch.cat([changed, images[:, changed.shape[1] :]], dim=1)
         for name, options in self.settings.extra.items():
             shapes = images.shape, labels.shape
             pair = _AUGMENTATIONS[name](images, labels, generator, **options)

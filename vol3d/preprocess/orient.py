@@ -36,6 +36,14 @@ class Turn:
             start[stored], stop[stored] = (n - b, n - a) if self.flipped[axis] else (a, b)
         return Box(Index3(*start), Index3(*stop))
 
+    def turned_box(self, box: Box) -> Box:
+        """Where the voxels of a stored box come to lie."""
+        start, stop = [0, 0, 0], [0, 0, 0]
+        for axis, stored in enumerate(self.order):
+            a, b, n = box.start[stored], box.stop[stored], self.stored_shape[stored]
+            start[axis], stop[axis] = (n - b, n - a) if self.flipped[axis] else (a, b)
+        return Box(Index3(*start), Index3(*stop))
+
     def apply(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """Stored (C, Z, Y, X) voxels turned, without a copy."""
         turned: NDArray[Any] = voxels.transpose(0, *(a + 1 for a in self.order))

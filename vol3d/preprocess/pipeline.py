@@ -77,5 +77,10 @@ def label_view(source: VolumeSource, settings: PreprocessSettings) -> VolumeSour
     return _resampled(TurnedView(source, turn_of(source, settings)), settings, "nearest")
 
 
+def probability_view(source: VolumeSource, settings: PreprocessSettings) -> VolumeSource:
+    """Probabilities on the network's grid, linearly, so that they stay between 0 and 1."""
+    return _resampled(TurnedView(source, turn_of(source, settings)), settings, "linear")
+
+
 def _resampled(turned: VolumeSource, settings: PreprocessSettings, kernel: Kernel) -> VolumeSource:
     return at_spacing(turned, settings.at(spacing_of(turned.affine)), kernel)

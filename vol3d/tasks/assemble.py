@@ -201,9 +201,8 @@ def network_of(plan: Plan | Config) -> nn.Module:
     Raises:
         UsageError: it cannot be built with its options.
     """
-    assert plan.data.channels != "auto"
     try:
-        return build_network(plan.network, len(plan.data.channels), plan.data.schema().channels)
+        return build_network(plan.network, plan.data.inputs, plan.data.schema().channels)
     except (ValueError, TypeError) as error:
         raise UsageError(fault_in_plugin(error) or f"network: {error}") from error
 

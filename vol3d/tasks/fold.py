@@ -20,10 +20,20 @@ from vol3d.errors import CheckpointError, StoppedError, UsageError
 from vol3d.files.atomic import append_line, read_text, write_json, write_text
 from vol3d.files.machine import cpu_name
 from vol3d.files.pictures import write_png
-from vol3d.files.runs import fold_folders, load_checkpoint, read_records, save_checkpoint, truncate_records
+from vol3d.files.runs import (
+    CASCADE,
+    copy_models,
+    fold_folders,
+    load_checkpoint,
+    read_records,
+    save_checkpoint,
+    truncate_records,
+)
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
+from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
 from vol3d.tasks.reporter import Reporter
+from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
 from vol3d.tasks.training_data import PreparedCase, batches_of, prepare, validation_of
 from vol3d.training.checkpoints import BestK, Kept
@@ -56,9 +66,11 @@ class FoldTraining:
         device: torch.device,
         reporter: Reporter,
         stop: StopFlag,
+        cascade: Run | None = None,
     ) -> None:
         self.folder, self.config, self.cases = folder, config, cases
         self.device, self.reporter, self.stop = device, reporter, stop
+        self.cascade = Cascade(cascade, cases, self._refuse_to_go_on) if cascade else None
         self.best = BestK(config.training.keep_best)
         self.validations: dict[int, dict[str, float]] = {}
         self.saved_at = time.monotonic()
@@ -69,7 +81,7 @@ class FoldTraining:
         split = self._split(fold)
         cache = self.folder.parent / "cache"
         training, validating = (
-            prepare([c for c in self.cases if c.name in names], self.config, cache, self.reporter)
+            prepare([c for c in self.cases if c.name in names], self.config, cache, self.reporter, self.cascade)
             for names in split.values()
         )
         trainer = self._trainer(training, init)
@@ -101,6 +113,12 @@ class FoldTraining:
         values = {} if best is None else {**self.validations.get(best.step, {}), "step": best.step}
         return TrainResult(self.folder, values, time.monotonic() - start)
 
+    def _refuse_to_go_on(self, _: int) -> None:
+        """End what comes before the training where a stop is asked for."""
+        if self.stop():
+            told = "stopped while the earlier run looked at the cases; the same command goes on from there"
+            raise StoppedError(told, signal=self.stop.signal)
+
     def _split(self, fold: str) -> dict[str, list[str]]:
         """The names of the cases to learn from and of those held out."""
         held_out = () if fold == "full" else kfold(self.cases, folds=self.config.data.folds)[int(fold)]
@@ -112,6 +130,8 @@ class FoldTraining:
 
     def _begin(self, trainer: Trainer, split: dict[str, list[str]]) -> None:
         """Write what the training is; not before all of it fits, so that what is refused leaves nothing behind."""
+        if self.cascade and not (self.folder / "config.yaml").is_file():
+            copy_models([model.folder for model in self.cascade.run.models], self.folder / CASCADE)
         write_text(self.folder / "plan.yaml", dump(plan_of(self.config)))
         write_text(self.folder / "config.yaml", dump(self.config))
         write_json(self.folder / "split.json", split)
@@ -160,8 +180,8 @@ class FoldTraining:
         if wanted != "auto":
             return wanted
         sampling = self.config.sampling
-        assert sampling.batch != "auto" and self.config.data.channels != "auto"
-        batch = torch.zeros((sampling.batch, len(self.config.data.channels), *patch), device=self.device)
+        assert sampling.batch != "auto"
+        batch = torch.zeros((sampling.batch, self.config.data.inputs, *patch), device=self.device)
         best, seconds = fastest_precision(network, batch.contiguous(memory_format=torch.channels_last_3d))
         tried = ", ".join(f"{name} {value:.3f} s" for name, value in seconds.items())
         self.reporter.note(f"precision {best} is the faster one here ({tried} per step)")

@@ -1,6 +1,7 @@
 """The models of a run's folder: networks with their plans."""
 
 import copy
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from vol3d.config.load import load, words
 from vol3d.config.tree import Plan
 from vol3d.errors import CheckpointError, InputError, UsageError
 from vol3d.files.atomic import read_text
-from vol3d.files.runs import checkpoint_sha256, fold_folders, load_checkpoint
+from vol3d.files.runs import CASCADE, checkpoint_sha256, fold_folders, load_checkpoint
 from vol3d.inference.inferencer import Inferencer
 from vol3d.inference.symmetry import Symmetry, symmetries
 from vol3d.inference.windows import WindowGrid
@@ -31,13 +32,25 @@ Weights = Literal["last", "best", "top", "averaged"]
 
 @dataclass(frozen=True)
 class Model:
-    """A network with its plan. sha256 is its identity, that of its checkpoint; weight its part of an ensemble."""
+    """A network with its plan. sha256 is its checkpoint's, weight its part of an ensemble.
+
+    earlier are the models of another run, whose probabilities it looks at beside the image.
+    """
 
     folder: Path
     plan: Plan
     network: nn.Module
     sha256: str
     weight: float = 1.0
+    earlier: tuple["Model", ...] = ()
+
+    @property
+    def identity(self) -> str:
+        """Its checkpoint's SHA-256, or one over that and all that the earlier models' answers hang on."""
+        if not self.earlier:
+            return self.sha256
+        told = repr((self.sha256, [(model.identity, model.plan) for model in self.earlier]))
+        return hashlib.sha256(told.encode()).hexdigest()
 
     @property
     def over(self) -> tuple[Symmetry, ...]:
@@ -59,10 +72,9 @@ class Model:
 
     def form(self, forwards: Forwards, precision: Precision | Literal["auto"], *, windows: int) -> Form:
         """How its network is run for a volume of so many windows."""
-        settings, channels = self.plan.inference, self.plan.data.channels
-        assert channels != "auto"
+        settings, channels = self.plan.inference, self.plan.data.inputs
         wish = Wish(precision, settings.batch, settings.deterministic)
-        return forwards.form(self.network, len(channels), self.window, wish, passes=windows * len(self.over))
+        return forwards.form(self.network, channels, self.window, wish, passes=windows * len(self.over))
 
     def inferencer(self, forwards: Forwards, form: Form) -> Inferencer:
         """Its sliding window."""
@@ -87,10 +99,15 @@ def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> lis
     for override in words(overrides):
         if override.split(".")[0] not in ("inference", "postprocess"):
             raise UsageError(f"{override}: a prediction can change inference.* and postprocess.* only")
-    return [model for folder in fold_folders(run) for model in _load_fold(folder, weights, overrides)]
+    known: Known = {}
+    return [model for folder in fold_folders(run) for model in _load_fold(folder, weights, overrides, known)]
 
 
-def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> list[Model]:
+Known = dict[tuple[str, str], list["Model"]]
+"""Earlier models that are loaded already, by checkpoint and plan: the folds of a run have copies of the same ones."""
+
+
+def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str], known: Known) -> list[Model]:
     path = folder / "plan.yaml"
     try:
         text = read_text(path)
@@ -111,12 +128,25 @@ def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str]) -> list
         for checkpoint, one in zip(checkpoints, found, strict=True):
             load_weights(network, one, str(checkpoint))  # so that a wrong one is told by its name
         found, hashes = [_mean(found)], ["+".join(hashes)]
+    earlier = _earlier(folder / CASCADE, known) if plan.data.cascade else ()
     models = []
     for checkpoint, one, sha256 in zip(checkpoints, found, hashes, strict=False):
         own = copy.deepcopy(network)
         load_weights(own, one, str(checkpoint))
-        models.append(Model(folder, plan, own.eval(), sha256))
+        models.append(Model(folder, plan, own.eval(), sha256, earlier=earlier))
     return models
+
+
+def _earlier(run: Path, known: Known) -> tuple[Model, ...]:
+    """The models of the earlier run, with the settings that they were looked at with in the training."""
+    models: list[Model] = []
+    for folder in fold_folders(run):
+        key = checkpoint_sha256(folder / "weights_last.pt"), read_text(folder / "plan.yaml")
+        if key not in known:
+            known[key] = _load_fold(folder, "last", (), known)
+        models += known[key]
+    check_ensemble(models)
+    return tuple(models)
 
 
 def _checkpoints(folder: Path, weights: Weights) -> list[Path]:
@@ -159,3 +189,22 @@ def check_ensemble(models: Sequence[Model]) -> None:
 def _told(schema: LabelSchema) -> str:
     regions = (f"{region.name} [{', '.join(map(str, region.values))}]" for region in schema.regions)
     return ", ".join((*regions, *(() if schema.ignore is None else (f"ignored [{schema.ignore}]",))))
+
+
+def picked_channels(earlier: Model, channels: Sequence[str]) -> tuple[int, ...]:
+    """The places of an earlier model's channels among a later one's, by name; the only one needs no name.
+
+    Raises:
+        UsageError: one is not there.
+    """
+    wanted = earlier.plan.data.channels
+    have = [name.lower() for name in channels]
+    if len(wanted) == len(have) == 1:
+        return (0,)
+    missing = [name for name in wanted if name.lower() not in have]
+    if missing:
+        raise UsageError(
+            f"the earlier run {earlier.folder} looks at the channels {', '.join(wanted)}; the images have "
+            f"{', '.join(channels)}: {', '.join(missing)} is missing"
+        )
+    return tuple(have.index(name.lower()) for name in wanted)

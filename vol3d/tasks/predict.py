@@ -18,9 +18,9 @@ from vol3d.preprocess.pipeline import turn_of
 from vol3d.shapes import Spacing
 from vol3d.tasks.models import Weights
 from vol3d.tasks.plugins import differing
-from vol3d.tasks.prediction_jobs import Format, Job, Row, jobs_of
+from vol3d.tasks.prediction_jobs import Format, Job, OrganWish, Row, jobs_of
 from vol3d.tasks.reporter import Reporter, Silent, WarnOf, alike
-from vol3d.tasks.run import Run, load_run
+from vol3d.tasks.run import EMPTY_ORGAN, Run, check_organ, load_run
 from vol3d.tasks.signals import StopFlag, stop_flag
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import VolumeSource
@@ -40,6 +40,8 @@ def predict(
     models: PathLike | Sequence[PathLike],
     out: PathLike,
     organ_mask: PathLike | None = None,
+    organ_model: PathLike | None = None,
+    organ_margin: float | None = None,
     spacing: Millimetres | None = None,
     channels: Sequence[int] = (),
     format: Format = "auto",  # noqa: A002
@@ -57,11 +59,12 @@ def predict(
 
     volume_dir is that folder, or the volume. models are runs that are averaged, by model_weights; weights says
     which of a run's are taken, as for load_run. organ_mask names masks of equal names, outside of which nothing
-    is kept; spacing (z, y, x in mm) overrides what the files say; channels are the places, from 0 on, of the
-    model's channels in files that hold more of them; format is the masks', auto that of each volume. overrides
-    are words like inference.overlap=0.25. device is auto, cpu, cuda, cuda:N or several with commas, precision
-    auto, float32 or bfloat16. dry_run only tells the reporter what would be done. save_probability keeps each
-    region's, as float16.
+    is kept; organ_model is a run that finds them first. With an organ_margin only the box so many mm around the
+    organ is looked at instead. spacing (z, y, x in mm) overrides what the files say; channels are the places,
+    from 0 on, of the model's channels in files that hold more of them; format is the masks', auto that of each
+    volume. overrides are words like inference.overlap=0.25. device is auto, cpu, cuda, cuda:N or several with
+    commas, precision auto, float32 or bfloat16. dry_run only tells the reporter what would be done.
+    save_probability keeps each region's, as float16.
 
     A volume whose output is there, made from the same input, models and settings, and undamaged, is not
     predicted again; overwrite replaces one made otherwise.
@@ -87,7 +90,9 @@ def predict(
     )
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)
-    run.steps(organs is not None)
+    check_organ(organs, organ_model, organ_margin)
+    organ_run = None if organ_model is None else load_run(organ_model, device=device, precision=precision)
+    run.steps(organs is not None or organ_run is not None)
     if channels and len(channels) != len(run.channels):
         raise UsageError(
             f"--channels wants a place for each channel of the model, {len(run.channels)} "
@@ -95,10 +100,11 @@ def predict(
         )
     found = volumes_to_predict(volume_dir, run.channels, slices=run.slices)
     found = [replace(volume, picked=tuple(channels)) for volume in found]
-    jobs = jobs_of(found, run, out=out, organ_mask=organs, spacing=spacing, format=format)
+    organ = OrganWish(organs, organ_run, organ_margin)
+    jobs = jobs_of(found, run, out=out, organ=organ, spacing=spacing, format=format)
     reporter.note(f"{volume_dir}: {_told(found, run.channels)}; {len(run.models)} model(s), {run.device}")
     with alike(reporter) as warn:
-        batch = _Batch(run, jobs, spacing, save_probability, overwrite, reporter, warn)
+        batch = _Batch(run, organ, jobs, spacing, save_probability, overwrite, reporter, warn)
         if dry_run:
             batch.tell()
             return PredictResult([], {})
@@ -128,6 +134,7 @@ def _kind(path: Path) -> str:
 @dataclass(frozen=True)
 class _Batch:
     run: Run
+    organ: OrganWish
     jobs: Sequence[Job]
     spacing: Spacing | None
     save_probability: bool
@@ -142,7 +149,7 @@ class _Batch:
         """What would be done."""
         for job in self.jobs:
             source = self._opened(job.volume)
-            windows = self.run.windows(source)
+            windows = self._windows(source)
             self.reporter.note(f"{job.volume.name} {tuple(source.shape)}: {windows} windows -> {job.target}")
 
     def run_all(self, stop: StopFlag) -> PredictResult:
@@ -176,8 +183,7 @@ class _Batch:
 
     def _one(self, job: Job, check_stop: Callable[[], None]) -> Row:
         source = self._opened(job.volume)
-        organ = open_label(job.organ_mask, image=source, spacing=self._spacing(job.volume)) if job.organ_mask else None
-        with self.reporter.progress(job.volume.name, total=self.run.windows(source), unit="windows") as show:
+        with self.reporter.progress(job.volume.name, total=self._windows(source), unit="windows") as show:
 
             def advance(windows: int) -> None:
                 show(windows)
@@ -186,7 +192,8 @@ class _Batch:
             row = self.run.write(
                 source,
                 job.target,
-                organ=organ,
+                organ=self._organ(job, source, advance),
+                organ_margin=self.organ.margin_mm,
                 probability_target=job.probability if self.save_probability else None,
                 advance=advance,
                 before_commit=job.begin,
@@ -195,6 +202,8 @@ class _Batch:
         row = {"input": inputs[0] if len(inputs) == 1 else inputs, "output": str(job.target), **row}
         if self.save_probability:
             row["probability"] = str(job.probability)
+        if "organ" in row and not row["organ"]["voxels"]:
+            self.warn(f"{job.volume.name}: {EMPTY_ORGAN}", [job.volume.name])
         write_legends(job.target.parent, self.run.schema)
         job.finish(row)
         for step in row["postprocess"]:
@@ -203,6 +212,17 @@ class _Batch:
                 f"  {step['step']} {step['region']}: {step['removed']} voxels removed, {step['added']} added{note}"
             )
         return row
+
+    def _windows(self, source: VolumeSource) -> int:
+        """How many windows the run and, before it, the organ run look at."""
+        own = self.run.windows(source)
+        return own if self.organ.run is None else own + self.organ.run.windows(source)
+
+    def _organ(self, job: Job, source: VolumeSource, advance: Callable[[int], None]) -> VolumeSource | None:
+        if self.organ.run is not None:
+            folder = job.target.parent
+            return self.organ.run.organ_in(source, self.run.channels, advance=advance, scratch=folder)
+        return open_label(job.organ_mask, image=source, spacing=self._spacing(job.volume)) if job.organ_mask else None
 
     def _opened(self, volume: FoundVolume) -> VolumeSource:
         """The volume's channels as one source; files that say no spacing are taken to have the model's."""

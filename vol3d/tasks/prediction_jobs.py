@@ -24,6 +24,15 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class OrganWish:
+    """Where a batch is to look: masks by name, or a run that finds them; a margin (mm) crops, none gates."""
+
+    masks: Path | None = None
+    run: Run | None = None
+    margin_mm: float | None = None
+
+
+@dataclass(frozen=True)
 class Job:
     """One volume: where its mask comes to lie, and what it is made from, as JSON gives it back."""
 
@@ -78,7 +87,7 @@ def jobs_of(
     run: Run,
     *,
     out: Path,
-    organ_mask: Path | None,
+    organ: OrganWish,
     spacing: Spacing | None,
     format: Format,  # noqa: A002
 ) -> list[Job]:
@@ -95,20 +104,22 @@ def jobs_of(
             raise UsageError(f"several volumes would be written to {target}: rename one of them")
         if target.resolve() in inputs:
             raise UsageError(f"{target} is an input: give another --out")
-    masks = {} if organ_mask is None else _organ_masks(found, organ_mask, run.slices)
+    masks = {} if organ.masks is None else _organ_masks(found, organ.masks, run.slices)
     return [
-        Job(volume, target, masks.get(volume.name), _made_from(volume, masks.get(volume.name), run, spacing))
+        Job(volume, target, masks.get(volume.name), _made_from(volume, masks.get(volume.name), run, organ, spacing))
         for volume, target in zip(found, targets, strict=True)
     ]
 
 
-def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: Spacing | None) -> dict[str, Any]:
+def _made_from(
+    volume: FoundVolume, organ_mask: Path | None, run: Run, organ: OrganWish, spacing: Spacing | None
+) -> dict[str, Any]:
     made_from = {
         "input": stat_identity([files_of_series(p) for p in volume.paths]),
         "organ_mask": stat_identity([organ_mask]) if organ_mask else None,
-        "models": [m.sha256 for m in run.models],
-        "model_weights": [m.weight for m in run.models],
-        "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in run.models],
+        "organ_model": _run_made_of(organ.run) if organ.run else None,
+        "organ_margin": organ.margin_mm,
+        **_run_made_of(run),
         "precision": run.precision,
         "spacing": spacing or volume.spacing,
         "channels": volume.picked,
@@ -117,6 +128,14 @@ def _made_from(volume: FoundVolume, organ_mask: Path | None, run: Run, spacing: 
     }
     plain: dict[str, Any] = json.loads(json.dumps(made_from))
     return plain
+
+
+def _run_made_of(run: Run) -> dict[str, Any]:
+    return {
+        "models": [m.identity for m in run.models],
+        "model_weights": [m.weight for m in run.models],
+        "settings": [repr((m.plan.inference, m.plan.postprocess)) for m in run.models],
+    }
 
 
 def _organ_masks(found: Sequence[FoundVolume], organ_mask: Path, slices: Slices) -> dict[str, Path]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vol3d.datasets.given import Given, Millimetres, PathLike, given_image, given_label, name_of
+from vol3d.datasets.views import PickedView
 from vol3d.errors import InputError, UsageError
 from vol3d.files.volumes import Slices
 from vol3d.geometry.affine import spacing_of
@@ -20,13 +21,15 @@ from vol3d.preprocess.pipeline import network_shape
 from vol3d.shapes import Spacing
 from vol3d.tasks.assemble import choose_devices
 from vol3d.tasks.forward import Forwards
-from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
+from vol3d.tasks.models import Model, Weights, check_ensemble, load_models, picked_channels
+from vol3d.tasks.storage import Storage
 from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
 from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import ArraySink, VolumeSource
 from vol3d.volume.volume import Volume
 
+EMPTY_ORGAN = "the organ is empty, so nothing was looked for in it"
 MAX_ENLARGEMENT = 1000  # times as many voxels on the network's grid
 MAX_REDUCTION = 100**3  # times as large a voxel there: metres that are taken for millimetres make it 1000**3
 
@@ -71,24 +74,62 @@ class Run:
         """The spacing (mm) that images are resampled to; None for a run that takes each as it is."""
         return self.models[0].plan.preprocess.target
 
-    def predict(self, image: Given, *, spacing: Millimetres | None = None, organ_mask: Given | None = None) -> Volume:
+    def predict(
+        self,
+        image: Given,
+        *,
+        spacing: Millimetres | None = None,
+        organ_mask: Given | None = None,
+        organ_model: "Run | None" = None,
+        organ_margin: float | None = None,
+    ) -> Volume:
         """The label values, (1, Z, Y, X) uint8 on the image's grid: what vol3d-predict writes, byte for byte.
 
         image is a path, the paths of the channels in order, a Volume, or an array (Z, Y, X) or (C, Z, Y, X).
         spacing (z, y, x in mm) overrides what a file says, and says what an array cannot. organ_mask, on the
-        image's grid, removes what lies outside.
+        image's grid, removes what lies outside; organ_model is a run that finds that mask first. With an
+        organ_margin only the box so many mm around it is looked at instead. Where the organ is empty, so is
+        the prediction, and its warnings say so.
 
         Raises:
             UsageError: image is none of these, a file is missing, the spacing is not said and the run needs
-                it, or its steps need an organ mask.
+                it, its steps need an organ mask, or what is said of the organ contradicts itself.
             InputError: a file is damaged, the channels are not the run's, or grids differ.
         """
+        check_organ(organ_mask, organ_model, organ_margin)
         source = self._opened(image, spacing)
-        place = None if isinstance(organ_mask, Volume) else spacing
-        organ = None if organ_mask is None else given_label(organ_mask, image=source, spacing=place)
+        organ = None if organ_model is None else organ_model.organ_in(source, self.channels)
+        if organ_mask is not None:
+            place = None if isinstance(organ_mask, Volume) else spacing
+            organ = given_label(organ_mask, image=source, spacing=place)
         labels = np.zeros((1, *source.shape), np.uint8)
-        self._prediction(source, organ, steps=self.steps(organ is not None)).fill(ArraySink(labels))
-        return Volume(labels, source.affine, header=source.header, says=source.says)
+        prediction = self._with_organ(source, organ, organ_margin)
+        prediction.fill(ArraySink(labels))
+        warnings = (EMPTY_ORGAN,) if prediction.organ_is_empty else ()
+        return Volume(labels, source.affine, header=source.header, says=source.says, warnings=warnings)
+
+    def organ_in(
+        self,
+        source: VolumeSource,
+        channels: Sequence[str],
+        *,
+        advance: Callable[[int], None] | None = None,
+        scratch: Path | None = None,
+    ) -> VolumeSource:
+        """Where any region of this run is, after its own steps: (1, Z, Y, X) uint8, not zero there, on source's grid.
+
+        channels are the source's, of which the run takes its own by name. advance hears the number of windows done.
+        What is large lies in the folder scratch, or the system's for temporary files, while it is used.
+
+        Raises:
+            UsageError: a channel is missing, or the run's own steps need an organ mask.
+            InputError: the source's spacing cannot be meant.
+        """
+        picked = PickedView(source, picked_channels(self.models[0], channels))
+        self.check(picked, "the image")
+        organ = Storage.for_bytes(source.shape.voxels, source, scratch).zeros(1, np.uint8)
+        self._prediction(picked, advance, self.steps(False)).fill(organ, scratch=scratch)
+        return organ
 
     def predict_probability(self, image: Given, *, spacing: Millimetres | None = None) -> Volume:
         """Each region's probability before post-processing, (regions, Z, Y, X) float32 in [0, 1].
@@ -106,17 +147,18 @@ class Run:
         target: Path,
         *,
         organ: VolumeSource | None = None,
+        organ_margin: float | None = None,
         probability_target: Path | None = None,
         advance: Callable[[int], None] | None = None,
         before_commit: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         """Predict a source to the file target and give its row of the report (times in s, memory in MB).
 
-        organ gates, on the source's grid; probability_target is a Zarr folder for the probabilities. advance
-        hears the number of windows done; before_commit is called when all is computed, just before the files
-        take their places.
+        organ gates, on the source's grid, or with an organ_margin (mm) says where to look. probability_target is
+        a Zarr folder for the probabilities. advance hears the number of windows done; before_commit is called
+        when all is computed, just before the files take their places.
         """
-        prediction = self._prediction(source, organ, advance, self.steps(organ is not None))
+        prediction = self._with_organ(source, organ, organ_margin, advance)
         return prediction.write(target, probability_target, before_commit or (lambda: None))
 
     def check(self, source: VolumeSource, name: str) -> None:
@@ -144,8 +186,10 @@ class Run:
                 "--spacing"
             )
 
-    def steps(self, organ_given: bool) -> tuple[Step, ...]:
+    def steps(self, organ_given: bool, *, crops: bool = False) -> tuple[Step, ...]:
         """The plan's steps; with organ_given, a mask that no step looks at gates as early as nothing can undo it.
+
+        Where it crops it does not gate, unless a step of the plan says so.
 
         That is after the last step that looks at the probability or the image: such a step can bring
         back what lies outside.
@@ -154,12 +198,12 @@ class Run:
             UsageError: a step needs an organ mask and none is given.
         """
         steps = steps_from(list(self.models[0].plan.postprocess.steps))
-        if organ_given and not needs(steps).organ:
+        if organ_given and not crops and not needs(steps).organ:
             looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]
             at = max(looking, default=0)
             return (*steps[:at], OrganGate(), *steps[at:])
         if needs(steps).organ and not organ_given:
-            raise UsageError("the run's postprocess.steps need an organ mask: give --organ-mask")
+            raise UsageError("the run's postprocess.steps need an organ mask: give --organ-mask or --organ-model")
         return steps
 
     def windows(self, source: VolumeSource) -> int:
@@ -176,22 +220,48 @@ class Run:
         self.check(source, name_of(image))
         return source
 
+    def _with_organ(
+        self,
+        source: VolumeSource,
+        organ: VolumeSource | None,
+        margin_mm: float | None,
+        advance: Callable[[int], None] | None = None,
+    ) -> VolumePrediction:
+        steps = self.steps(organ is not None, crops=margin_mm is not None)
+        return self._prediction(source, advance, steps, organ, margin_mm)
+
     def _prediction(
         self,
         source: VolumeSource,
-        organ: VolumeSource | None = None,
         advance: Callable[[int], None] | None = None,
         steps: tuple[Step, ...] = (),
+        organ: VolumeSource | None = None,
+        margin_mm: float | None = None,
     ) -> VolumePrediction:
         return VolumePrediction(
             self.models,
             source,
             steps=steps,
             organ=organ,
+            organ_margin=margin_mm,
             precision=self.precision,
             forwards=self.forwards,
             advance=advance,
         )
+
+
+def check_organ(mask: object, model: object, margin_mm: float | None) -> None:
+    """Refuse what is said of an organ where it contradicts itself.
+
+    Raises:
+        UsageError: a mask and a model are given, or a margin without either, or none of millimetres.
+    """
+    if mask is not None and model is not None:
+        raise UsageError("the organ is told twice: give --organ-mask or --organ-model, not both")
+    if margin_mm is not None and mask is None and model is None:
+        raise UsageError("--organ-margin is around an organ: give --organ-mask or --organ-model, too")
+    if margin_mm is not None and not 0 <= margin_mm < math.inf:
+        raise UsageError(f"--organ-margin: expected millimetres, 0 or more, got {margin_mm}")
 
 
 def load_run(

@@ -32,6 +32,9 @@ def with_symmetries(config: Config, *, anatomical: bool) -> Config:
         UsageError: the user's mirrors would confuse left and right.
     """
     data, alone = _with_pairs(config.data)
+    if config.data.mirror_pairs == "auto":  # what an earlier run says is learned from as it is: sides stay sides
+        sides = sides_of(data.cascade)
+        alone = (*alone, *(name for pair in sides.pairs for name in pair), *sides.alone)
     augmentation, inference, patch = config.augmentation, config.inference, config.sampling.patch
     sided = bool(data.mirror_pairs or alone)
     if augmentation.quarter_turns == "auto":
@@ -66,7 +69,7 @@ def mirrors_left_out(config: Config, filled: Config) -> str:
     left_out = [axis for axis, n in zip(AXES, patch, strict=True) if n > 1 and axis not in used]
     if not left_out:
         return ""
-    sides = sides_of(filled.data.schema().names)
+    sides = sides_of(tuple(dict.fromkeys((*filled.data.schema().names, *filled.data.cascade))))
     names = sides.alone or [name for pair in pairs or sides.pairs for name in pair]
     return (
         f"no mirrors along {', '.join(left_out)}: they would confuse the sides of {', '.join(names)} "

@@ -23,10 +23,13 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text
 from vol3d.files.dicom import shows_upright_body
 from vol3d.files.lock import lock
+from vol3d.files.runs import CASCADE
 from vol3d.tasks.assemble import check_edges, choose_device, fill, ignored_value
+from vol3d.tasks.cascade import Cascade, with_cascade
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.plugins import differing, lacking
 from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import stop_flag
 from vol3d.tasks.symmetries import mirrors_left_out
 from vol3d.tasks.training_data import measure
@@ -41,6 +44,7 @@ def train(
     fold: str | int = "0",
     resume: bool = False,
     init: PathLike | None = None,
+    cascade: PathLike | None = None,
     device: str = "auto",
     dry_run: bool = False,
     reporter: Reporter | None = None,
@@ -50,8 +54,9 @@ def train(
     dataset is a folder, a table or a list of cases (docs/formats.md), or dictionaries
     ``[{"image": path or [path per channel], "label": path}, ...]``, which may also name organ_mask, name, group,
     source and spacing. config_file is YAML; overrides are words like training.max_minutes=30. resume continues
-    what is in out; init is a run or a checkpoint whose weights to begin with. device is auto, cpu, cuda or cuda:N.
-    dry_run only tells the reporter the plan.
+    what is in out; init is a run or a checkpoint whose weights to begin with. cascade is an earlier run, of all its
+    folds, whose probabilities become channels; its models are copied into the folders. device is auto, cpu, cuda
+    or cuda:N. dry_run only tells the reporter the plan.
 
     Raises:
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
@@ -61,9 +66,12 @@ def train(
     text = _settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
-    if resume and (begun := _begun(out, fold)):
+    begun = _begun(out, fold) if resume else []
+    if begun:
         # The data set is read as it was at the beginning, whatever need not be said again.
         config = replace(config, data=_stored(begun[0], overrides).data)
+    earlier = _earlier(cascade, begun, chosen)
+    config = replace(config, data=with_cascade(config.data, earlier))
     found = counted(_found(dataset, config.data))
     reporter.note(found.note)
     for warning in found.warnings:
@@ -72,6 +80,8 @@ def train(
     if not cases:
         raise InputError(f"{found.path}: no case has a label, so there is nothing to learn from")
     folds = _folds(fold, config, cases)
+    if earlier is not None:
+        Cascade(earlier, cases).check(found.channel_names)
     started = {name for name in folds if (_folder(out, name) / "config.yaml").is_file()}
     if started and not (resume or dry_run):
         raise UsageError(f"{_folder(out, min(started))} holds a run already: give --resume, or another --out")
@@ -88,7 +98,8 @@ def train(
         if told := differing(folder):
             reporter.warn(told)
         with lock(folder), stop_flag() as stop:
-            results.append(FoldTraining(folder, configs[name], cases, chosen, reporter, stop).train(name, init))
+            training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier)
+            results.append(training.train(name, init))
     return results
 
 
@@ -124,6 +135,26 @@ def _begun(out: Path, fold: str) -> list[Path]:
     """The folders of these folds that hold a run already."""
     folders = sorted(out.glob("fold_[0-9]*")) if fold == "each" else [_folder(out, fold)]
     return [folder for folder in folders if (folder / "config.yaml").is_file()]
+
+
+def _earlier(given: PathLike | None, begun: Sequence[Path], device: torch.device) -> Run | None:
+    """The earlier run of a cascade: the one given, which is the one that was begun with, or that one's copy.
+
+    Precision and batch are given, not measured, so that a resumed training sees the same.
+    """
+
+    def loaded(run: PathLike) -> Run:
+        return load_run(run, device=str(device), precision="float32", overrides=["inference.batch=2"])
+
+    copies = [folder / CASCADE for folder in begun if (folder / CASCADE).is_dir()]
+    if given is None:
+        return loaded(copies[0]) if copies else None
+    run = loaded(given)
+    identities = {model.identity for model in run.models}
+    for folder in begun:
+        if folder / CASCADE not in copies or identities != {m.identity for m in loaded(folder / CASCADE).models}:
+            raise UsageError(f"{folder} was not begun with --cascade {given}: leave that out, or give another --out")
+    return run
 
 
 def _stored(folder: Path, overrides: Sequence[str]) -> Config:

@@ -13,7 +13,7 @@ from vol3d.config.tree import Config
 from vol3d.datasets.cache import cache_key, cached
 from vol3d.datasets.cases import Case, case_sources, oddities
 from vol3d.datasets.fingerprint import CaseFacts, case_facts
-from vol3d.datasets.views import BoxedView
+from vol3d.datasets.views import BoxedView, PickedView, StackedSource
 from vol3d.errors import InputError, UsageError
 from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.report import score_case, summarise
@@ -24,9 +24,12 @@ from vol3d.postprocess.threshold import decide
 from vol3d.preprocess.pipeline import image_view, label_view
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
+from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.forward import BATCH, ready
+from vol3d.tasks.models import picked_channels
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.symmetries import mirror_swap
+from vol3d.tasks.volume_prediction import VolumePrediction, cascade_view
 from vol3d.training.schedule import Precision
 from vol3d.training.trainer import PatchBatch
 from vol3d.volume.source import VolumeSource, read_all
@@ -71,17 +74,19 @@ class PreparedCase:
     spacing: Spacing
 
 
-def prepare(cases: Sequence[Case], config: Config, cache: Path, reporter: Reporter) -> list[PreparedCase]:
-    """Preprocess the cases into the cache, or find them there."""
+def prepare(
+    cases: Sequence[Case], config: Config, cache: Path, reporter: Reporter, cascade: Cascade | None = None
+) -> list[PreparedCase]:
+    """Preprocess the cases into the cache, or find them there; with what an earlier run says of them."""
     prepared = []
     with reporter.progress("preprocessing", total=len(cases), unit="cases") as advance:
         for case in cases:
-            prepared.append(_prepared(case, config, cache))
+            prepared.append(_prepared(case, config, cache, cascade))
             advance(1)
     return prepared
 
 
-def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
+def _prepared(case: Case, config: Config, cache: Path, cascade: Cascade | None) -> PreparedCase:
     image, labels = _labelled(case)
     paths = [*case.images, *([case.label] if case.label else [])]
     name = case.name[:50]  # for people; a file's name can be no longer than 255 bytes, and the key tells cases apart
@@ -93,19 +98,45 @@ def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
     view = label_view(labels, config.preprocess)
     spacing = spacing_of(view.affine)
     stored_labels = cached(cache / f"{name}-{key}-labels.npy", lambda: view, np.uint8, spacing)
-    stored_image = cached(
+    stored_image: VolumeSource = cached(
         # Half precision holds normalised grey values to a thousandth, in half the space.
         cache / f"{name}-{key}-image.npy",
         lambda: image_view(image, config.preprocess),
         np.float16,
         spacing,
     )
+    if cascade is not None:
+        stored_image = StackedSource((stored_image, _from_earlier(case, image, config, cache, cascade)))
     rng = np.random.default_rng([config.training.random_seed, *os.fsencode(case.name)])
     schema, values = config.data.schema(), read_all(stored_labels)[0]
     places = {name: places_of(mask, rng) for name, mask in zip(schema.names, schema.masks(values), strict=True)}
     known = None if schema.ignore is None else values != schema.ignore
     some = None if known is None or known.all() else places_of(known, rng)
     return PreparedCase(TrainingCase(case.name, stored_image, stored_labels, places, some), spacing)
+
+
+def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, cascade: Cascade) -> VolumeSource:
+    """The probabilities of an earlier run's models that did not learn from the case, on the network's grid."""
+    run, models, regions, preprocess = cascade.run, cascade.models_for(case), config.data.cascade, config.preprocess
+    channels = config.data.channels
+    assert channels != "auto"
+    picked = picked_channels(models[0], channels)
+    answers = [(model.identity, model.plan.inference) for model in models]
+    grid = (preprocess.orientation, preprocess.spacing, case.spacing)
+    key = cache_key(case.images, (answers, run.precision, picked, regions, grid))
+
+    def make() -> VolumeSource:
+        prediction = VolumePrediction(
+            models,
+            PickedView(image, picked),
+            precision=run.precision,
+            forwards=run.forwards,
+            advance=cascade.advance,
+        )
+        return cascade_view(prediction.kept_probability(cache), models, regions, preprocess)
+
+    spacing = spacing_of(label_view(image, preprocess).affine)
+    return cached(cache / f"{case.name[:50]}-{key}-cascade.npy", make, np.float16, spacing)
 
 
 def _unknown(case: Case, config: Config) -> tuple[object, ...]:
@@ -122,7 +153,13 @@ def batches_of(
     assert sampling.patch != "auto" and sampling.batch != "auto"
     spacing = Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
     swap = mirror_swap(config)
-    augmenter = Augmenter(config.augmentation, Shape3(*sampling.patch), spacing, swap.values if swap else None)
+    augmenter = Augmenter(
+        config.augmentation,
+        Shape3(*sampling.patch),
+        spacing,
+        swap.values if swap else None,
+        grey=None if config.data.channels == "auto" else len(config.data.channels),
+    )
     known = [c.training for c in cases if c.training.known is None or len(c.training.known)]
     if not known:
         raise InputError(f"no voxel of the {len(cases)} cases to learn from has a label that is known")

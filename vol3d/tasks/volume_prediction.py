@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vol3d.datasets.views import PickedView, StackedSource
 from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
+from vol3d.geometry.grid import around, slabs
 from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
@@ -26,16 +28,19 @@ from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
 from vol3d.postprocess.threshold import decide, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
+from vol3d.preprocess.pipeline import PreprocessSettings, image_view, network_shape, probability_view, turn_of
 from vol3d.preprocess.resample import BackTo
+from vol3d.regions.extent import extent, grown_mm
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.forward import Form, Forwards
-from vol3d.tasks.models import Model
+from vol3d.tasks.models import Model, picked_channels
 from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
-from vol3d.volume.source import View, VolumeSink, VolumeSource, VolumeStore, filling
+from vol3d.volume.source import View, VolumeSource, VolumeStore, Writable, filling
+
+BEYOND_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class VolumePrediction:
         forwards: Forwards,
         steps: tuple[Step, ...] = (),
         organ: VolumeSource | None = None,
+        organ_margin: float | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> None:
         self.models, self.stored, self.steps = models, source, steps
@@ -91,17 +97,35 @@ class VolumePrediction:
         self.source = _TimedView(source, self.clock)
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
-        self.organ = None if organ is None else MarginView(TurnedView(organ, self.turn))
+        self.found = None if organ is None else extent(organ)
+        self.box = Box.whole(self.turn.shape)
+        if self.found and organ_margin is not None:
+            self.box = self._box_around(self.found.box, organ_margin)
+        gates = organ is not None and needs(steps).organ
+        self.organ = MarginView(TurnedView(organ, self.turn)) if organ and gates else None
         self.gate: VolumeStore | None = None
+        self.scratch: Path | None = None
         self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
         self.forms: list[Form] = []
+        self.earlier: dict[tuple[str, ...], VolumePrediction] = {}
+        self._said: dict[tuple[str, ...], VolumeSource] = {}
+        for model in models:
+            if model.earlier and _key(model) not in self.earlier:  # the folds of a run look at the same one
+                self.earlier[_key(model)] = self._before(model)
         self.device = forwards.devices[0]
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def windows(self) -> int:
         """How many windows all models will look at, skipped ones counted."""
-        return sum(self._windows(model, shape) for model, shape in zip(self.models, self.shapes, strict=True))
+        whole = Box.whole(self.turn.shape)
+        own = sum(self._windows(model, shape, whole) for model, shape in zip(self.models, self.shapes, strict=True))
+        return own + sum(earlier.windows() for earlier in self.earlier.values())
+
+    @property
+    def organ_is_empty(self) -> bool:
+        """Whether there is an organ mask, of no voxel."""
+        return self.found is not None and self.found.box is None
 
     def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
         """Label values, and probabilities where asked for, to files; gives the row of the report."""
@@ -125,13 +149,14 @@ class VolumePrediction:
 
     @torch.inference_mode()
     def fill(
-        self, labels: VolumeSink, probability: VolumeSink | None = None, *, scratch: Path | None = None
+        self, labels: Writable, probability: Writable | None = None, *, scratch: Path | None = None
     ) -> tuple[StepReport, ...]:
         """Write label values after the steps, and what probability there was before them.
 
         What a large volume's steps look at lies meanwhile in the folder scratch, or the system's for temporary files.
         """
-        schema, storage, threshold = self.schema, self._storage(scratch), self.plan.postprocess.threshold
+        self.scratch = scratch
+        schema, storage, threshold = self.schema, self._storage(), self.plan.postprocess.threshold
         kept = _Kept.of(len(schema.regions), storage, self.steps) if self.steps else None
         organ = storage.copy(self.organ) if self.organ is not None else None
         if probability is None:  # what is saved is not gated
@@ -147,6 +172,11 @@ class VolumePrediction:
                         continue
                     decided = label_values(values, schema.activation, threshold, schema.written)[None].cpu().numpy()
                 behind.write(labels, self.turn.stored_box(box), self._as_stored(decided))
+            for stored in self._beyond():
+                if probability is not None:
+                    behind.write(probability, stored, np.zeros((len(schema.regions), *stored.shape), np.float32))
+                if kept is None:
+                    behind.write(labels, stored, np.zeros((1, *stored.shape), np.uint8))
         if kept is None:
             return ()
         with self.clock("postprocess"):
@@ -159,20 +189,43 @@ class VolumePrediction:
         return report
 
     @torch.inference_mode()
-    def fill_probability(self, probability: VolumeSink) -> None:
+    def fill_probability(self, probability: Writable) -> None:
         """Write each region's probability, (regions, Z, Y, X) float32, before any step."""
         for box, values in self._slabs():
             foreground = values[-len(self.schema.regions) :].cpu().numpy()
             probability.write(self.turn.stored_box(box), self._as_stored(foreground))
+        for stored in self._beyond():
+            probability.write(stored, np.zeros((len(self.schema.regions), *stored.shape), np.float32))
+
+    def _box_around(self, organ: Box | None, margin_mm: float) -> Box:
+        """Where to look on the turned grid: the organ's box, as stored, and a margin; nowhere if it is empty."""
+        if organ is None:
+            return Box(Index3(0, 0, 0), Index3(0, 0, 0))
+        shape = self.stored.shape
+        return self.turn.turned_box(grown_mm(organ, margin_mm, spacing=spacing_of(self.stored.affine), shape=shape))
+
+    def _beyond(self) -> Iterator[Box]:
+        """Where is not looked, as stored, in boxes of few planes."""
+        for rest in around(self.box, Box.whole(self.turn.shape)):
+            for slab in slabs(rest.shape, BEYOND_PLANES):
+                yield self.turn.stored_box(slab.shifted(rest.start))
+
+    def kept_probability(self, scratch: Path | None) -> VolumeSource:
+        """Each region's probability, (regions, Z, Y, X) float16 on the source's grid; a large one lies in scratch."""
+        self.scratch, regions = scratch, len(self.schema.regions)
+        storage = Storage.for_bytes(2 * regions * self.stored.shape.voxels, self.stored, scratch)
+        probability = storage.zeros(regions, np.float16)
+        self.fill_probability(probability)
+        return probability
 
     def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(self.turn.undo(voxels))
 
-    def _storage(self, scratch: Path | None) -> Storage:
+    def _storage(self) -> Storage:
         """Room on the turned grid for the masks, and for probabilities in two bytes where a step needs them."""
         each = 3 if needs(self.steps).probability else 1
         size = each * len(self.schema.regions) * self.turn.shape.voxels
-        return Storage.for_bytes(size, TurnedView(self.stored, self.turn), scratch)
+        return Storage.for_bytes(size, TurnedView(self.stored, self.turn), self.scratch)
 
     def _normalised(self, storage: Storage) -> VolumeSource:
         """The image on its own grid with normalised grey values, so that a plan's tolerances hold for all.
@@ -185,14 +238,35 @@ class VolumePrediction:
     def _slabs(self) -> Iterator[tuple[Box, Tensor]]:
         """Probabilities of all channels (K, z, y, x) on the turned grid, box by box, on the device."""
         with out_of_memory_told(self.models):
-            with self.clock("normalise"):
-                views = [image_view(self.source, model.plan.preprocess) for model in self.models]
+            views = [self._seen(model) for model in self.models]
             self.forms = [
-                model.form(self.forwards, self.precision, windows=self._windows(model, shape))
+                model.form(self.forwards, self.precision, windows=self._windows(model, shape, self.box))
                 for model, shape in zip(self.models, self.shapes, strict=True)
             ]
-            for tile in self._tiles():
+            self._pass_over()
+            for tile in self._tiles(self.box):
                 yield from self._tile(tile, views)
+
+    def _before(self, model: Model) -> "VolumePrediction":
+        """The prediction of an earlier run, on the channels that it knows."""
+        data = model.plan.data
+        channels = PickedView(self.source, picked_channels(model.earlier[0], data.channels))
+        return VolumePrediction(
+            model.earlier, channels, precision=self.precision, forwards=self.forwards, advance=self.advance
+        )
+
+    def _seen(self, model: Model) -> VolumeSource:
+        """What a model's network looks at: the image, and the probabilities of an earlier run where it has one."""
+        data, preprocess = model.plan.data, model.plan.preprocess
+        with self.clock("normalise"):
+            image = image_view(self.source, preprocess)
+        if not model.earlier:
+            return image
+        key = _key(model)
+        if key not in self._said:
+            with self.clock("network"):
+                self._said[key] = self.earlier[key].kept_probability(self.scratch)
+        return StackedSource((image, cascade_view(self._said[key], model.earlier, data.cascade, preprocess)))
 
     def _tile(self, tile: Box, views: Sequence[VolumeSource]) -> Iterator[tuple[Box, Tensor]]:
         """The models' weighted mean in a box of the turned grid, in slabs of the same planes."""
@@ -205,8 +279,8 @@ class VolumePrediction:
             streams = [recut(stream, planes) for stream in streams]
         weights = [model.weight for model in self.models]
         together = all(model.plan.inference.average == "logits" for model in self.models)
-        for slabs in zip(*streams, strict=True):
-            first, values = slabs[0][0], [slab for _, slab in slabs]
+        for parts in zip(*streams, strict=True):
+            first, values = parts[0][0], [slab for _, slab in parts]
             with self.clock("postprocess"):
                 if not together:
                     values = [self._probability(v, model) for v, model in zip(values, self.models, strict=True)]
@@ -225,30 +299,42 @@ class VolumePrediction:
         self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int
     ) -> Iterator[tuple[int, Tensor]]:
         back = BackTo(view.shape, self.turn.shape, tile)
-        slabs = model.inferencer(self.forwards, form).slabs(
+        found = model.inferencer(self.forwards, form).slabs(
             view,
             box=back.needed,
             wanted=self._wanted(view.shape),
             tally=self.tally,
             advance=self.advance,
         )
-        return back.resize(self.clock.each("network", slabs), most=planes)
+        return back.resize(self.clock.each("network", found), most=planes)
 
-    def _tiles(self) -> list[Box]:
-        """The turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
-        whole = self.turn.shape
-        needed = sum(
-            4 * self.schema.channels * model.window.z * shape.y * shape.x
+    def _pass_over(self) -> None:
+        """Count the windows that lie where is not looked."""
+        whole = Box.whole(self.turn.shape)
+        left_out = sum(
+            self._windows(model, shape, whole) - self._windows(model, shape, self.box)
             for model, shape in zip(self.models, self.shapes, strict=True)
         )
-        count = min(whole.y, -(-needed // accumulator_bytes(self.device)))
-        cuts = [whole.y * n // count for n in range(count + 1)]
-        return [Box(Index3(0, a, 0), Index3(whole.z, b, whole.x)) for a, b in pairwise(cuts)]
+        self.tally.unwanted += left_out
+        if self.advance is not None and left_out:
+            self.advance(left_out)
 
-    def _windows(self, model: Model, shape: Shape3) -> int:
-        """How many windows a model looks at; those at the rims of strips count in each."""
-        touched = (model.grid(shape).touching(BackTo(shape, self.turn.shape, tile).needed) for tile in self._tiles())
-        return sum(len(z) * len(y) * len(x) for z, y, x in touched)
+    def _tiles(self, box: Box) -> list[Box]:
+        """A box of the turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
+        if not box.shape.voxels:
+            return []
+        needed = 0
+        for model, shape in zip(self.models, self.shapes, strict=True):
+            plane = BackTo(shape, self.turn.shape, box).needed.shape
+            needed += 4 * self.schema.channels * model.window.z * plane.y * plane.x
+        count = min(box.shape.y, max(1, -(-needed // accumulator_bytes(self.device))))
+        cuts = [box.start.y + box.shape.y * n // count for n in range(count + 1)]
+        return [Box(Index3(box.start.z, a, box.start.x), Index3(box.stop.z, b, box.stop.x)) for a, b in pairwise(cuts)]
+
+    def _windows(self, model: Model, shape: Shape3, box: Box) -> int:
+        """How many windows a model looks at for a box; those at the rims of strips count in each."""
+        needed = (BackTo(shape, self.turn.shape, tile).needed for tile in self._tiles(box))
+        return sum(len(z) * len(y) * len(x) for z, y, x in map(model.grid(shape).touching, needed))
 
     def _gate(self, organ: VolumeStore | None, storage: Storage) -> VolumeStore | None:
         """The mask of what can matter, where the steps begin with a hard gate.
@@ -295,7 +381,27 @@ class VolumePrediction:
             "device": ", ".join(map(str, self.forwards.devices)),
             "forms": [_told(form) for form in self.forms],
             "postprocess": [asdict(r) for r in report],
+            **self._organ_row(),
         }
+
+    def _organ_row(self) -> dict[str, Any]:
+        """What the organ is like, and where was looked, as stored; nothing without one."""
+        if self.found is None:
+            return {}
+        looked = self.turn.stored_box(self.box)
+        return {"organ": {"voxels": self.found.voxels, "start": list(looked.start), "stop": list(looked.stop)}}
+
+
+def cascade_view(
+    probability: VolumeSource, earlier: Sequence[Model], regions: Sequence[str], settings: PreprocessSettings
+) -> VolumeSource:
+    """Some regions' probabilities as channels on a later network's grid."""
+    names = earlier[0].plan.data.schema().names
+    return probability_view(PickedView(probability, tuple(names.index(name) for name in regions)), settings)
+
+
+def _key(model: Model) -> tuple[str, ...]:
+    return tuple(earlier.identity for earlier in model.earlier)
 
 
 def _told(form: Form) -> dict[str, Any]:
