@@ -248,6 +248,9 @@ def test_sides_that_an_earlier_run_told_apart_forbid_mirrors(data: Path, tmp_pat
     config = load(Config, text=(result.run / "config.yaml").read_text(), name="config")
     assert config.data.cascade == ("part_left", "part_right")
     assert config.augmentation.mirror_axes == ("z", "y")
+    named_away = [*QUICK, "data.mirror_pairs=[]"]
+    with pytest.raises(UsageError, match="part_left and part_right of the earlier run change places"):
+        train(data, out=tmp_path / "wrong", overrides=named_away, cascade=tmp_path / "earlier")
 
 
 def test_batches_leave_what_an_earlier_run_says_as_it_is() -> None:

@@ -15,9 +15,10 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.preprocess.orient import ras_turn
 from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.tasks.focus import EMPTY_ORGAN
 from vol3d.tasks.predict import predict
 from vol3d.tasks.reporter import Silent
-from vol3d.tasks.run import EMPTY_ORGAN, Run, load_run
+from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.train import train
 from vol3d.volume.source import ArraySource
 from vol3d.volume.volume import Volume
