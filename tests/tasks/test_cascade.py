@@ -127,6 +127,16 @@ def test_the_run_is_whole_without_the_earlier_one(data: Path, later: Path, tmp_p
     assert np.array_equal(ours.array, theirs.array)
 
 
+def test_a_third_run_takes_the_second_and_the_first_along(data: Path, later: Path, tmp_path: Path) -> None:
+    train(data, out=tmp_path / "third", overrides=ECHO, cascade=later)
+    moved = Path(shutil.copytree(tmp_path / "third" / "fold_0", tmp_path / "moved"))
+    assert {p.parent.name for p in moved.glob("cascade/fold_1/cascade/*/weights_last.pt")} == {"fold_0", "fold_1"}
+    image = data / "images" / "case_4.nii.gz"
+    said, echoed = (load_run(run, precision="float32").predict_probability(image) for run in (later, moved))
+    np.testing.assert_allclose(echoed.array, said.array, atol=4e-3)
+    assert load_run(moved).windows(vol3d.load_volume(image)) > load_run(later).windows(vol3d.load_volume(image))
+
+
 def unaided(run: Run) -> tuple[Model, ...]:
     return tuple(replace(model, earlier=()) for model in run.models)
 
@@ -248,6 +258,9 @@ def test_sides_that_an_earlier_run_told_apart_forbid_mirrors(data: Path, tmp_pat
     config = load(Config, text=(result.run / "config.yaml").read_text(), name="config")
     assert config.data.cascade == ("part_left", "part_right")
     assert config.augmentation.mirror_axes == ("z", "y")
+    named_away = [*QUICK, "data.mirror_pairs=[]"]
+    with pytest.raises(UsageError, match="part_left and part_right of the earlier run change places"):
+        train(data, out=tmp_path / "wrong", overrides=named_away, cascade=tmp_path / "earlier")
 
 
 def test_batches_leave_what_an_earlier_run_says_as_it_is() -> None:

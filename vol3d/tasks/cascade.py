@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vol3d.config.tree import DataSettings
+from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case
 from vol3d.errors import InputError, UsageError, some
 from vol3d.files.atomic import read_text
-from vol3d.tasks.models import Model, picked_channels
+from vol3d.tasks.earlier import picked_channels
+from vol3d.tasks.models import Model
 from vol3d.tasks.run import Run
 
 
@@ -42,6 +43,22 @@ class Cascade:
         picked_channels(self.run.models[0], channels)
         for case in self.cases:
             self.models_for(case)
+
+    def check_mirrors(self, config: Config) -> None:
+        """Refuse mirrors in which regions of the earlier run change places: its channels do not.
+
+        Raises:
+            UsageError: there is such a mirror.
+        """
+        pairs = self.run.models[0].plan.data.mirror_pairs
+        confused = [pair for pair in pairs if {*pair} & {*config.data.cascade}]
+        mirrors = {*config.augmentation.mirror_axes, *config.inference.mirror_axes}
+        if confused and ("x" in mirrors or config.augmentation.quarter_turns):
+            told = ", ".join(" and ".join(pair) for pair in confused)
+            raise UsageError(
+                f"in a mirror {told} of the earlier run change places, which its channels do not: give "
+                "augmentation.mirror_axes without x, and augmentation.quarter_turns=false"
+            )
 
 
 def with_cascade(data: DataSettings, run: Run | None) -> DataSettings:

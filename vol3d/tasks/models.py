@@ -189,22 +189,3 @@ def check_ensemble(models: Sequence[Model]) -> None:
 def _told(schema: LabelSchema) -> str:
     regions = (f"{region.name} [{', '.join(map(str, region.values))}]" for region in schema.regions)
     return ", ".join((*regions, *(() if schema.ignore is None else (f"ignored [{schema.ignore}]",))))
-
-
-def picked_channels(earlier: Model, channels: Sequence[str]) -> tuple[int, ...]:
-    """The places of an earlier model's channels among a later one's, by name; the only one needs no name.
-
-    Raises:
-        UsageError: one is not there.
-    """
-    wanted = earlier.plan.data.channels
-    have = [name.lower() for name in channels]
-    if len(wanted) == len(have) == 1:
-        return (0,)
-    missing = [name for name in wanted if name.lower() not in have]
-    if missing:
-        raise UsageError(
-            f"the earlier run {earlier.folder} looks at the channels {', '.join(wanted)}; the images have "
-            f"{', '.join(channels)}: {', '.join(missing)} is missing"
-        )
-    return tuple(have.index(name.lower()) for name in wanted)

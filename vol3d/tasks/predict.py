@@ -16,11 +16,12 @@ from vol3d.files.lock import lock
 from vol3d.files.volumes import FoundVolume, format_of
 from vol3d.preprocess.pipeline import turn_of
 from vol3d.shapes import Spacing
+from vol3d.tasks.focus import EMPTY_ORGAN, check_organ
 from vol3d.tasks.models import Weights
 from vol3d.tasks.plugins import differing
 from vol3d.tasks.prediction_jobs import Format, Job, OrganWish, Row, jobs_of
 from vol3d.tasks.reporter import Reporter, Silent, WarnOf, alike
-from vol3d.tasks.run import EMPTY_ORGAN, Run, check_organ, load_run
+from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import StopFlag, stop_flag
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import VolumeSource

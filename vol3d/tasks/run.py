@@ -20,8 +20,10 @@ from vol3d.postprocess.steps import needs, steps_from
 from vol3d.preprocess.pipeline import network_shape
 from vol3d.shapes import Spacing
 from vol3d.tasks.assemble import choose_devices
+from vol3d.tasks.earlier import picked_channels
+from vol3d.tasks.focus import EMPTY_ORGAN, check_organ
 from vol3d.tasks.forward import Forwards
-from vol3d.tasks.models import Model, Weights, check_ensemble, load_models, picked_channels
+from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
 from vol3d.tasks.storage import Storage
 from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
@@ -29,7 +31,6 @@ from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import ArraySink, VolumeSource
 from vol3d.volume.volume import Volume
 
-EMPTY_ORGAN = "the organ is empty, so nothing was looked for in it"
 MAX_ENLARGEMENT = 1000  # times as many voxels on the network's grid
 MAX_REDUCTION = 100**3  # times as large a voxel there: metres that are taken for millimetres make it 1000**3
 
@@ -105,7 +106,7 @@ class Run:
         labels = np.zeros((1, *source.shape), np.uint8)
         prediction = self._with_organ(source, organ, organ_margin)
         prediction.fill(ArraySink(labels))
-        warnings = (EMPTY_ORGAN,) if prediction.organ_is_empty else ()
+        warnings = (EMPTY_ORGAN,) if prediction.focus.on_nothing else ()
         return Volume(labels, source.affine, header=source.header, says=source.says, warnings=warnings)
 
     def organ_in(
@@ -248,20 +249,6 @@ class Run:
             forwards=self.forwards,
             advance=advance,
         )
-
-
-def check_organ(mask: object, model: object, margin_mm: float | None) -> None:
-    """Refuse what is said of an organ where it contradicts itself.
-
-    Raises:
-        UsageError: a mask and a model are given, or a margin without either, or none of millimetres.
-    """
-    if mask is not None and model is not None:
-        raise UsageError("the organ is told twice: give --organ-mask or --organ-model, not both")
-    if margin_mm is not None and mask is None and model is None:
-        raise UsageError("--organ-margin is around an organ: give --organ-mask or --organ-model, too")
-    if margin_mm is not None and not 0 <= margin_mm < math.inf:
-        raise UsageError(f"--organ-margin: expected millimetres, 0 or more, got {margin_mm}")
 
 
 def load_run(

@@ -32,7 +32,7 @@ def with_symmetries(config: Config, *, anatomical: bool) -> Config:
         UsageError: the user's mirrors would confuse left and right.
     """
     data, alone = _with_pairs(config.data)
-    if config.data.mirror_pairs == "auto":  # what an earlier run says is learned from as it is: sides stay sides
+    if config.data.mirror_pairs != ():  # what an earlier run says is not exchanged
         sides = sides_of(data.cascade)
         alone = (*alone, *(name for pair in sides.pairs for name in pair), *sides.alone)
     augmentation, inference, patch = config.augmentation, config.inference, config.sampling.patch

@@ -87,6 +87,8 @@ def train(
         raise UsageError(f"{_folder(out, min(started))} holds a run already: give --resume, or another --out")
     if dry_run or started != set(folds):
         config = _planned(config, found, cases, chosen, reporter)
+        if earlier is not None:
+            Cascade(earlier, cases).check_mirrors(config)
     if dry_run:
         reporter.note(dump(config))
         return []

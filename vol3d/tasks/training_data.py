@@ -25,11 +25,11 @@ from vol3d.preprocess.pipeline import image_view, label_view
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.cascade import Cascade
+from vol3d.tasks.earlier import cascade_view, picked_channels
 from vol3d.tasks.forward import BATCH, ready
-from vol3d.tasks.models import picked_channels
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.symmetries import mirror_swap
-from vol3d.tasks.volume_prediction import VolumePrediction, cascade_view
+from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
 from vol3d.training.trainer import PatchBatch
 from vol3d.volume.source import VolumeSource, read_all

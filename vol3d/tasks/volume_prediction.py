@@ -19,7 +19,6 @@ from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import around, slabs
 from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
@@ -28,19 +27,18 @@ from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
 from vol3d.postprocess.threshold import decide, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import PreprocessSettings, image_view, network_shape, probability_view, turn_of
+from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
 from vol3d.preprocess.resample import BackTo
-from vol3d.regions.extent import extent, grown_mm
 from vol3d.shapes import Index3, Shape3
+from vol3d.tasks.earlier import cascade_view, picked_channels
+from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
-from vol3d.tasks.models import Model, picked_channels
+from vol3d.tasks.models import Model
 from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import View, VolumeSource, VolumeStore, Writable, filling
-
-BEYOND_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -97,10 +95,7 @@ class VolumePrediction:
         self.source = _TimedView(source, self.clock)
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
-        self.found = None if organ is None else extent(organ)
-        self.box = Box.whole(self.turn.shape)
-        if self.found and organ_margin is not None:
-            self.box = self._box_around(self.found.box, organ_margin)
+        self.focus = Focus.on(organ, turn=self.turn, margin_mm=organ_margin)
         gates = organ is not None and needs(steps).organ
         self.organ = MarginView(TurnedView(organ, self.turn)) if organ and gates else None
         self.gate: VolumeStore | None = None
@@ -121,11 +116,6 @@ class VolumePrediction:
         whole = Box.whole(self.turn.shape)
         own = sum(self._windows(model, shape, whole) for model, shape in zip(self.models, self.shapes, strict=True))
         return own + sum(earlier.windows() for earlier in self.earlier.values())
-
-    @property
-    def organ_is_empty(self) -> bool:
-        """Whether there is an organ mask, of no voxel."""
-        return self.found is not None and self.found.box is None
 
     def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
         """Label values, and probabilities where asked for, to files; gives the row of the report."""
@@ -172,7 +162,7 @@ class VolumePrediction:
                         continue
                     decided = label_values(values, schema.activation, threshold, schema.written)[None].cpu().numpy()
                 behind.write(labels, self.turn.stored_box(box), self._as_stored(decided))
-            for stored in self._beyond():
+            for stored in self.focus.beyond():
                 if probability is not None:
                     behind.write(probability, stored, np.zeros((len(schema.regions), *stored.shape), np.float32))
                 if kept is None:
@@ -194,21 +184,8 @@ class VolumePrediction:
         for box, values in self._slabs():
             foreground = values[-len(self.schema.regions) :].cpu().numpy()
             probability.write(self.turn.stored_box(box), self._as_stored(foreground))
-        for stored in self._beyond():
+        for stored in self.focus.beyond():
             probability.write(stored, np.zeros((len(self.schema.regions), *stored.shape), np.float32))
-
-    def _box_around(self, organ: Box | None, margin_mm: float) -> Box:
-        """Where to look on the turned grid: the organ's box, as stored, and a margin; nowhere if it is empty."""
-        if organ is None:
-            return Box(Index3(0, 0, 0), Index3(0, 0, 0))
-        shape = self.stored.shape
-        return self.turn.turned_box(grown_mm(organ, margin_mm, spacing=spacing_of(self.stored.affine), shape=shape))
-
-    def _beyond(self) -> Iterator[Box]:
-        """Where is not looked, as stored, in boxes of few planes."""
-        for rest in around(self.box, Box.whole(self.turn.shape)):
-            for slab in slabs(rest.shape, BEYOND_PLANES):
-                yield self.turn.stored_box(slab.shifted(rest.start))
 
     def kept_probability(self, scratch: Path | None) -> VolumeSource:
         """Each region's probability, (regions, Z, Y, X) float16 on the source's grid; a large one lies in scratch."""
@@ -240,11 +217,11 @@ class VolumePrediction:
         with out_of_memory_told(self.models):
             views = [self._seen(model) for model in self.models]
             self.forms = [
-                model.form(self.forwards, self.precision, windows=self._windows(model, shape, self.box))
+                model.form(self.forwards, self.precision, windows=self._windows(model, shape, self.focus.box))
                 for model, shape in zip(self.models, self.shapes, strict=True)
             ]
             self._pass_over()
-            for tile in self._tiles(self.box):
+            for tile in self._tiles(self.focus.box):
                 yield from self._tile(tile, views)
 
     def _before(self, model: Model) -> "VolumePrediction":
@@ -312,7 +289,7 @@ class VolumePrediction:
         """Count the windows that lie where is not looked."""
         whole = Box.whole(self.turn.shape)
         left_out = sum(
-            self._windows(model, shape, whole) - self._windows(model, shape, self.box)
+            self._windows(model, shape, whole) - self._windows(model, shape, self.focus.box)
             for model, shape in zip(self.models, self.shapes, strict=True)
         )
         self.tally.unwanted += left_out
@@ -381,23 +358,8 @@ class VolumePrediction:
             "device": ", ".join(map(str, self.forwards.devices)),
             "forms": [_told(form) for form in self.forms],
             "postprocess": [asdict(r) for r in report],
-            **self._organ_row(),
+            **self.focus.row(),
         }
-
-    def _organ_row(self) -> dict[str, Any]:
-        """What the organ is like, and where was looked, as stored; nothing without one."""
-        if self.found is None:
-            return {}
-        looked = self.turn.stored_box(self.box)
-        return {"organ": {"voxels": self.found.voxels, "start": list(looked.start), "stop": list(looked.stop)}}
-
-
-def cascade_view(
-    probability: VolumeSource, earlier: Sequence[Model], regions: Sequence[str], settings: PreprocessSettings
-) -> VolumeSource:
-    """Some regions' probabilities as channels on a later network's grid."""
-    names = earlier[0].plan.data.schema().names
-    return probability_view(PickedView(probability, tuple(names.index(name) for name in regions)), settings)
 
 
 def _key(model: Model) -> tuple[str, ...]:

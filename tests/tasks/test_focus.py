@@ -15,10 +15,12 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.preprocess.orient import ras_turn
 from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.tasks.focus import EMPTY_ORGAN
 from vol3d.tasks.predict import predict
 from vol3d.tasks.reporter import Silent
-from vol3d.tasks.run import EMPTY_ORGAN, Run, load_run
+from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.train import train
+from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.volume.source import ArraySource
 from vol3d.volume.volume import Volume
 
@@ -173,6 +175,35 @@ def test_an_organ_run_takes_its_channels_by_name(tiny_data: Path, organ_run: Run
     assert np.array_equal(found.read(Box.whole(found.shape)), organ_run.predict(image).array)
     with pytest.raises(UsageError, match="image is missing"):
         organ_run.organ_in(two, ("t1", "t2"))
+
+
+class Counting:
+    """A sink that counts how often each voxel is written."""
+
+    def __init__(self, channels: int, shape: Shape3) -> None:
+        self.times = np.zeros((channels, *shape), int)
+
+    def write(self, box: Box, voxels: NDArray[Any]) -> None:
+        assert voxels.shape == (len(self.times), *box.shape)
+        self.times[(slice(None), *box.slices)] += 1
+
+    def commit(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+@pytest.mark.parametrize(("margin", "empty"), [(None, False), (2.0, False), (2.0, True)])
+def test_every_voxel_is_written_once_wherever_is_looked(
+    margin: float | None, empty: bool, tiny_data: Path, run: Run
+) -> None:
+    image = image_of(tiny_data, 2)
+    organ, _ = boxed(image, (4, 5, 3), (9, 12, 8))
+    organ = Volume(np.zeros_like(organ.array), organ.affine) if empty else organ
+    labels, probability = Counting(1, image.shape), Counting(2, image.shape)
+    VolumePrediction(
+        run.models, image, precision="float32", forwards=run.forwards, organ=organ, organ_margin=margin
+    ).fill(labels, probability)
+    assert (labels.times == 1).all() and (probability.times == 1).all()
 
 
 def test_a_box_goes_through_a_turn_and_back(oblique_affine: NDArray[np.float64]) -> None:
