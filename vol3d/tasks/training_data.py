@@ -90,7 +90,7 @@ def _prepared(case: Case, config: Config, cache: Path) -> PreparedCase:
         if config.data.ignore_label is None:  # a plan gives one where a box is
             raise UsageError(f"case {case.name} has a labelled box, unlike when the run was begun: give another --out")
         labels = BoxedView(labels, case.labelled_box, config.data.ignore_label)
-    view = label_view(labels, config.preprocess)
+    view = label_view(labels, config.preprocess, image=image)
     spacing = spacing_of(view.affine)
     stored_labels = cached(cache / f"{name}-{key}-labels.npy", lambda: view, np.uint8, spacing)
     stored_image = cached(

@@ -19,19 +19,27 @@ from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.inference.activation import probability_of
-from vol3d.inference.inferencer import Tally
+from vol3d.inference.inferencer import Tally, background
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Scene, Step
 from vol3d.postprocess.steps import StepReport, apply_steps, needs
 from vol3d.postprocess.threshold import decide, label_values
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
+from vol3d.preprocess.pipeline import NetworkGrid, PreprocessSettings, image_view, network_grid, turn_of
 from vol3d.preprocess.resample import BackTo
 from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.models import Model
-from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
+from vol3d.tasks.slabs import (
+    SLAB_BYTES,
+    WriteBehind,
+    accumulator_bytes,
+    out_of_memory_told,
+    placed,
+    recut,
+    weighted_mean,
+)
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import View, VolumeSink, VolumeSource, filling, read_all
@@ -93,7 +101,8 @@ class VolumePrediction:
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
         self.organ: Mask | None = None if organ is None else read_all(TurnedView(organ, self.turn))[0] > 0
-        self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
+        grids = {settings: network_grid(source, settings) for settings in {m.plan.preprocess for m in models}}
+        self.grids = [grids[model.plan.preprocess] for model in models]
         self.forms: list[Form] = []
         self.device = forwards.devices[0]
         if self.device.type == "cuda":
@@ -101,7 +110,7 @@ class VolumePrediction:
 
     def windows(self) -> int:
         """How many windows all models will look at, skipped ones counted."""
-        return sum(self._windows(model, shape) for model, shape in zip(self.models, self.shapes, strict=True))
+        return sum(self._windows(model, grid) for model, grid in zip(self.models, self.grids, strict=True))
 
     def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
         """Label values, and probabilities where asked for, to files; gives the row of the report."""
@@ -164,8 +173,9 @@ class VolumePrediction:
     def _normalised(self) -> NDArray[np.float32]:
         """The first channel on its own grid with normalised grey values, so that a plan's tolerances hold for all."""
         settings = self.plan.preprocess
+        image = np.zeros(self.turn.shape, np.float32)
         view = image_view(self.source, replace(settings, spacing="stored"))
-        image: NDArray[np.float32] = read_all(view)[0]
+        image[self.grids[0].box.slices] = read_all(view)[0]
         return image
 
     def _slabs(self, *, skip: bool) -> Iterator[tuple[Box, Tensor]]:
@@ -175,20 +185,29 @@ class VolumePrediction:
         """
         with out_of_memory_told(self.models):
             with self.clock("normalise"):
-                views = [image_view(self.source, model.plan.preprocess) for model in self.models]
+                views = self._views()
             self.forms = [
-                model.form(self.forwards, self.precision, windows=self._windows(model, shape))
-                for model, shape in zip(self.models, self.shapes, strict=True)
+                model.form(self.forwards, self.precision, windows=self._windows(model, grid))
+                for model, grid in zip(self.models, self.grids, strict=True)
             ]
             for tile in self._tiles():
                 yield from self._tile(tile, views, skip=skip)
+
+    def _views(self) -> list[VolumeSource]:
+        """What each model sees; models with the same preprocessing, such as folds, share the passes over the volume."""
+        views: dict[PreprocessSettings, VolumeSource] = {}
+        for model, grid in zip(self.models, self.grids, strict=True):
+            settings = model.plan.preprocess
+            if settings not in views:
+                views[settings] = image_view(self.source, settings, grid)
+        return [views[model.plan.preprocess] for model in self.models]
 
     def _tile(self, tile: Box, views: Sequence[VolumeSource], *, skip: bool) -> Iterator[tuple[Box, Tensor]]:
         """The models' weighted mean in a box of the turned grid, in slabs of the same planes."""
         planes = max(1, SLAB_BYTES // (4 * self.schema.channels * tile.shape.y * tile.shape.x))
         streams = [
-            self.clock.each("resample", self._of_model(model, view, form, tile, planes, skip=skip))
-            for model, view, form in zip(self.models, views, self.forms, strict=True)
+            self.clock.each("resample", self._of_model(number, view, tile, planes, skip=skip))
+            for number, view in enumerate(views)
         ]
         if len(streams) > 1:
             streams = [recut(stream, planes) for stream in streams]
@@ -211,35 +230,53 @@ class VolumePrediction:
         return probability_of(values, self.schema.activation, axis=0)
 
     def _of_model(
-        self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int, *, skip: bool
+        self, number: int, view: VolumeSource, tile: Box, planes: int, *, skip: bool
     ) -> Iterator[tuple[int, Tensor]]:
-        back = BackTo(view.shape, self.turn.shape, tile)
-        slabs = model.inferencer(self.forwards, form).slabs(
+        """A model's answers in a tile; background where it does not look."""
+        model, grid = self.models[number], self.grids[number]
+        settings, schema = model.plan.inference, self.schema
+        sure = background(schema.activation, schema.channels, settings.average, sure=True)
+        outside = torch.tensor(sure, device=self.device)
+        back = self._back(grid, tile)
+        if back is None:
+            return placed(iter(()), Box(tile.start, tile.start), tile, outside, planes)
+        slabs = model.inferencer(self.forwards, self.forms[number]).slabs(
             view,
             box=back.needed,
-            wanted=self._wanted(view.shape) if skip else None,
+            wanted=self._wanted(grid) if skip else None,
             tally=self.tally,
             advance=self.advance,
         )
-        return back.resize(self.clock.each("network", slabs), most=planes)
+        resized = back.resize(self.clock.each("network", slabs), most=planes)
+        there = ((first + grid.box.start.z, slab) for first, slab in resized)
+        return placed(there, back.box.shifted(grid.box.start), tile, outside, planes)
+
+    def _back(self, grid: NetworkGrid, tile: Box) -> BackTo | None:
+        """From a model's grid to the part of a tile that it sees; None where it sees nothing of it."""
+        inside = tile.intersection(grid.box)
+        if not inside.shape.voxels:
+            return None
+        in_box = inside.shifted(Index3(*(-start for start in grid.box.start)))
+        return BackTo(grid.shape, grid.box.shape, in_box, grid.back)
 
     def _tiles(self) -> list[Box]:
         """The turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
         whole = self.turn.shape
         needed = sum(
-            4 * self.schema.channels * model.window.z * shape.y * shape.x
-            for model, shape in zip(self.models, self.shapes, strict=True)
+            4 * self.schema.channels * model.window.z * grid.shape.y * grid.shape.x
+            for model, grid in zip(self.models, self.grids, strict=True)
         )
         count = min(whole.y, -(-needed // accumulator_bytes(self.device)))
         cuts = [whole.y * n // count for n in range(count + 1)]
         return [Box(Index3(0, a, 0), Index3(whole.z, b, whole.x)) for a, b in pairwise(cuts)]
 
-    def _windows(self, model: Model, shape: Shape3) -> int:
+    def _windows(self, model: Model, grid: NetworkGrid) -> int:
         """How many windows a model looks at; those at the rims of strips count in each."""
-        touched = (model.grid(shape).touching(BackTo(shape, self.turn.shape, tile).needed) for tile in self._tiles())
+        ways = (self._back(grid, tile) for tile in self._tiles())
+        touched = [model.grid(grid.shape).touching(back.needed) for back in ways if back is not None]
         return sum(len(z) * len(y) * len(x) for z, y, x in touched)
 
-    def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
+    def _wanted(self, grid: NetworkGrid) -> Callable[[Box], bool] | None:
         """Whether a window on the network's grid can matter, where the steps begin with a hard gate.
 
         Not when a later step looks at the probability or the image again: it could bring back what the
@@ -252,7 +289,8 @@ class VolumePrediction:
             return None
         margin, spacing = self.steps[0].margin_mm, self.spacing
         gate = dilate_mm(self.organ, margin, spacing) if margin >= 0 else erode_mm(self.organ, -margin, spacing)
-        ratio = [n / m for n, m in zip(self.turn.shape, shape, strict=True)]
+        gate = gate[grid.box.slices]
+        ratio = [n / m for n, m in zip(grid.box.shape, grid.shape, strict=True)]
 
         def wanted(box: Box) -> bool:
             # Two voxels more than the window: linear resampling reaches one beyond it.
