@@ -115,3 +115,8 @@ def test_settings_cannot_be_changed_behind_their_checks() -> None:
 def test_no_region_has_the_name_of_the_mean() -> None:
     with pytest.raises(ValueError, match="'mean' is what the scores call"):
         DataSettings(labels={"mean": (1,), "other": (2,)})
+
+
+def test_a_training_takes_the_axes_as_they_are() -> None:
+    with pytest.raises(UsageError, match=r"preprocess.axes: a training takes z, y and x"):
+        filled("preprocess.axes=[x, z, y]")

@@ -13,23 +13,36 @@ from vol3d.geometry.gaussian import axis_curve, axis_shares
 from vol3d.geometry.grid import around, padded_shape, slabs, window_starts
 from vol3d.shapes import Index3, Shape3, Spacing
 
+STEPS = st.sampled_from(["fixed", "even"])
 
-@given(st.integers(1, 90), st.integers(1, 40), st.floats(0, 0.9), st.sampled_from(["gaussian", "constant"]))
-def test_shares_sum_to_one(extra: int, window: int, overlap: float, blend: str) -> None:
+
+@given(st.integers(1, 90), st.integers(1, 40), st.floats(0, 0.9), st.sampled_from(["gaussian", "constant"]), STEPS)
+def test_shares_sum_to_one(extra: int, window: int, overlap: float, blend: str, steps: str) -> None:
     size = window + extra - 1
-    starts = window_starts(size, window, overlap)
+    starts = window_starts(size, window, overlap, steps)
     total = np.zeros(size, dtype=np.float32)
     for start, share in zip(starts, axis_shares(starts, window, size, blend=blend), strict=True):
         total[start : start + window] += share
     np.testing.assert_allclose(total, 1.0, atol=2e-6)
 
 
-@given(st.integers(1, 200), st.integers(1, 64), st.floats(0, 0.9))
-def test_windows_cover_the_axis_in_order_and_stay_inside(extra: int, window: int, overlap: float) -> None:
+@given(st.integers(1, 200), st.integers(1, 64), st.floats(0, 0.9), STEPS)
+def test_windows_cover_the_axis_in_order_and_stay_inside(extra: int, window: int, overlap: float, steps: str) -> None:
     size = window + extra - 1
-    starts = window_starts(size, window, overlap)
+    starts = window_starts(size, window, overlap, steps)
     assert starts[0] == 0 and starts[-1] == size - window
     assert all(0 < b - a <= window for a, b in itertools.pairwise(starts))
+
+
+@given(st.integers(1, 200), st.integers(1, 64), st.floats(0, 0.9))
+def test_even_steps_are_no_more_and_no_longer_than_needed_and_differ_by_a_voxel(
+    extra: int, window: int, overlap: float
+) -> None:
+    starts = window_starts(window + extra - 1, window, overlap, "even")
+    gaps = [b - a for a, b in itertools.pairwise(starts)]
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1
+    assert max(gaps, default=0) < max(1, window * (1 - overlap)) + 1
+    assert len(starts) <= len(window_starts(window + extra - 1, window, overlap))
 
 
 def test_curve_is_symmetric_about_the_middle_of_an_even_window() -> None:

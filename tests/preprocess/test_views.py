@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from vol3d.geometry.affine import from_spacing, moved, spacing_of
 from vol3d.geometry.box import Box
-from vol3d.preprocess.intensity import Constants, Normalisation, NormalisedView, constants
+from vol3d.preprocess.crop import CroppedView, nonzero_box, nonzero_mask
+from vol3d.preprocess.intensity import Constants, Normalisation, NormalisedView, constants, normalised
 from vol3d.preprocess.orient import Turn, TurnedView, ras_turn, turned_onto
-from vol3d.preprocess.pipeline import NetworkSpacing, PreprocessSettings, image_view, network_shape
-from vol3d.preprocess.resample import BackTo, ResampledView, at_spacing, axis_taps
-from vol3d.preprocess.statistics import moments, quantiles
+from vol3d.preprocess.pipeline import (
+    NetworkSpacing,
+    PreprocessSettings,
+    image_view,
+    label_view,
+    network_grid,
+    network_shape,
+    turn_of,
+)
+from vol3d.preprocess.resample import BackTo, ResampledView, at_spacing, axis_taps, kernels_between
+from vol3d.preprocess.statistics import extremes, moments, quantiles
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.source import ArraySource, VolumeSource, read_all
 
@@ -34,16 +43,40 @@ def source(dtype: str = "int16", channels: int = 2) -> ArraySource:
     return ArraySource(rng.integers(-400, 900, (channels, *SHAPE)).astype(dtype), affine)
 
 
+def padded() -> ArraySource:
+    """A source of two channels with another margin of zeros on every side, and zeros inside."""
+    s = source()
+    array = np.where(np.random.default_rng(1).random(s.array.shape) < 0.4, 0, s.array)
+    return replace(s, array=np.pad(array, ((0, 0), (2, 1), (0, 4), (3, 5))))
+
+
+AS_NNUNET = PreprocessSettings(
+    orientation="stored",
+    axes=("y", "z", "x"),
+    crop="nonzero",
+    spacing=NetworkSpacing(1.4, 1.1, 4.4),
+    interpolation="spline",
+    coarse_axis="nearest",
+    normalisation=(Normalisation(voxels="nonzero"), Normalisation("range")),
+)
+
+
 def views() -> list[VolumeSource]:
     s = source()
     return [
         TurnedView(s, ras_turn(s)),
         TurnedView(s, Turn((2, 0, 1), (True, False, True), SHAPE)),
         NormalisedView(s, (Constants(3.0, 7.0), Constants(0.0, 200.0, knee=1.0, slope=0.01))),
-        ResampledView(s, Shape3(31, 22, 17), "cubic"),
-        ResampledView(s, Shape3(9, 40, 20), "linear"),
-        ResampledView(s, Shape3(9, 40, 20), "nearest"),
-        NormalisedView(ResampledView(TurnedView(s, ras_turn(s)), Shape3(40, 13, 25), "cubic"), (Constants(1, 2),) * 2),
+        ResampledView(s, Shape3(31, 22, 17), ("cubic",) * 3),
+        ResampledView(s, Shape3(9, 40, 20), ("linear",) * 3),
+        ResampledView(s, Shape3(9, 40, 20), ("nearest",) * 3),
+        ResampledView(s, Shape3(28, 40, 11), ("spline", "nearest", "lerp")),
+        NormalisedView(
+            ResampledView(TurnedView(s, ras_turn(s)), Shape3(40, 13, 25), ("cubic",) * 3), (Constants(1, 2),) * 2
+        ),
+        CroppedView(s, Box(Index3(3, 5, 1), Index3(19, 30, 12))),
+        image_view(padded(), AS_NNUNET),
+        image_view(padded(), replace(AS_NNUNET, coarse_axis="same")),
     ]
 
 
@@ -103,7 +136,7 @@ def test_ras_turn_leaves_axes_that_grow_upwards() -> None:
     assert ras_turn(turned).order == (0, 1, 2) and not any(ras_turn(turned).flipped)
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["linear", "cubic", "nearest"]))
+@given(st.integers(1, 40), st.integers(1, 40), st.sampled_from(["linear", "cubic", "nearest", "lerp", "spline"]))
 def test_constant_in_constant_out(size: int, target: int, kernel: str) -> None:
     taps = axis_taps(size, target, kernel)
     np.testing.assert_allclose(taps.weight.sum(axis=1), 1.0, atol=1e-6)
@@ -148,12 +181,12 @@ def test_the_way_back_does_not_depend_on_the_cuts(
 
 def test_resampling_keeps_the_space_that_is_covered() -> None:
     s = source()
-    view = at_spacing(s, Spacing(1.6, 1.005, 1.5), "linear")
+    view = at_spacing(s, Spacing(1.6, 1.005, 1.5), ("linear",) * 3)
     assert view.shape == (10, 31, 34)
     for corner in ([-0.5] * 3, [-0.5, 30.5, -0.5]):
         there = np.array([(c + 0.5) * m / n - 0.5 for c, n, m in zip(corner, s.shape, view.shape, strict=True)])
         np.testing.assert_allclose(view.affine @ [*there, 1], s.affine @ [*corner, 1], atol=1e-9)
-    assert at_spacing(s, spacing_of(s.affine), "linear") is s
+    assert at_spacing(s, spacing_of(s.affine), ("linear",) * 3) is s
 
 
 def test_statistics_equal_numpys() -> None:
@@ -197,3 +230,85 @@ def test_an_axis_that_is_stored_is_not_resampled() -> None:
         assert network_shape(image, settings) == image_view(image, settings).shape == (depth, 20, 4)
         assert spacing_of(image_view(image, settings).affine) == pytest.approx((step, 0.5, 6.0))
     assert settings.target == (1.0, 0.5, 6.0)
+
+
+def test_axes_are_taken_in_the_order_that_is_asked_for() -> None:
+    turn = turn_of(source(), PreprocessSettings(axes=("x", "z", "y")))
+    plain = turn_of(source(), PreprocessSettings())
+    assert turn.shape == tuple(plain.shape[a] for a in (2, 0, 1))
+    np.testing.assert_array_equal(turn.undo(turn.apply(source().array)), source().array)
+    with pytest.raises(ValueError, match="axes must be"):
+        PreprocessSettings(axes=("x", "z", "z"))
+
+
+def test_the_crop_is_the_smallest_box_and_keeps_places_and_labels_beside_the_image() -> None:
+    s = padded()
+    box = nonzero_box(s)
+    assert box == Box(Index3(2, 0, 3), Index3(22, 31, 20))
+    settings = replace(AS_NNUNET, spacing="stored", normalisation=(Normalisation("none"),) * 2)
+    grid, seen = network_grid(s, settings), image_view(s, settings)
+    np.testing.assert_array_equal(read_all(seen), s.array.swapaxes(1, 2)[(slice(None), *grid.box.slices)])
+    assert network_shape(s, settings) == seen.shape == (31, 20, 17)
+    labels = ArraySource(np.ones((1, *s.shape), np.uint8), s.affine)
+    assert label_view(labels, settings, image=s).shape == seen.shape
+    np.testing.assert_allclose(seen.affine @ [0, 0, 0, 1], s.affine @ [2, 0, 3, 1])
+    empty = ArraySource(np.zeros((1, *SHAPE), np.int16), s.affine)
+    assert nonzero_box(empty) == Box.whole(SHAPE)
+
+
+def test_holes_belong_to_the_mask_and_bays_do_not() -> None:
+    block = np.zeros((1, 9, 10, 11), np.int16)
+    block[:, 1:8, 2:9, 1:9] = -5
+    block[:, 3, 4:6, 5] = 0  # a hole
+    block[:, 5, 2:6, 7] = 0  # a bay that opens at the border
+    mask = nonzero_mask(ArraySource(block, source().affine))
+    assert mask[3, 4, 5] and not mask[5, 3, 7] and mask.sum() == 7 * 7 * 8 - 4
+
+
+def test_a_masked_z_score_looks_at_the_mask_alone_and_zeroes_the_rest() -> None:
+    s = padded()
+    view = normalised(s, (Normalisation(voxels="nonzero"), Normalisation("none")))
+    mask = nonzero_mask(s)
+    assert not mask.all()
+    first, second = read_all(view)
+    assert (first[mask].mean(), first[mask].std()) == pytest.approx((0, 1), abs=1e-5)
+    assert not first[~mask].any()
+    np.testing.assert_array_equal(second, s.array[1].astype(np.float32))
+
+
+def test_range_becomes_zero_to_one() -> None:
+    voxels = read_all(normalised(source(), (Normalisation("range"),) * 2))
+    for channel in voxels:
+        assert (channel.min(), channel.max()) == (0, 1)
+
+
+def test_extremes_of_planes() -> None:
+    s = source()
+    for axis in range(3):
+        others = tuple(a + 1 for a in range(3) if a != axis)
+        np.testing.assert_array_equal(extremes(s, axis).low, s.array.min(axis=others))
+        np.testing.assert_array_equal(extremes(s, axis).high, s.array.max(axis=others))
+    np.testing.assert_array_equal(extremes(s).high, s.array.max(axis=(1, 2, 3))[:, None])
+
+
+def test_an_axis_of_far_slices_is_taken_by_nearest_neighbour() -> None:
+    fine, coarse = Spacing(1.0, 1.1, 0.9), Spacing(0.8, 4.0, 1.0)
+    for own, target in ((coarse, fine), (fine, coarse)):
+        assert kernels_between(own, target, "spline", coarse="nearest") == ("spline", "nearest", "spline")
+        assert kernels_between(own, target, "spline", coarse="same") == ("spline",) * 3
+    assert kernels_between(fine, fine, "lerp", coarse="nearest") == ("lerp",) * 3
+    # equally coarse in two axes: no slices, even where the target has some
+    assert kernels_between(Spacing(0.2, 1.5, 1.5), coarse, "lerp", coarse="nearest") == ("lerp",) * 3
+
+
+def test_a_spline_stays_within_the_values_of_its_plane() -> None:
+    step = np.zeros((1, 4, 12, 10), np.float32)
+    step[:, 1, 6:] = 1.0
+    step[:, 2] = 3.0
+    image = ArraySource(step, from_spacing(Spacing(5.0, 1.0, 1.0)))
+    settings = replace(AS_NNUNET, axes=("z", "y", "x"), crop="none", spacing=NetworkSpacing(2.5, 0.7, 0.7))
+    settings = replace(settings, normalisation=(Normalisation("none"),))
+    planes = read_all(image_view(image, settings))[0]
+    assert [(p.min(), p.max()) for p in planes[::2]] == [(0, 0), (0, 1), (3, 3), (0, 0)]
+    whole = read_all(image_view(image, replace(settings, coarse_axis="same")))
+    assert whole.min() == 0 and 2.9 < whole.max() <= 3

@@ -14,7 +14,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("volume_dir", type=Path, metavar="VOLUME_DIR", help="a volume, a folder of slices or volumes, a table of cases")
     add("overrides", nargs="*", metavar="section.key=value", help="settings of inference and postprocess")
-    add("--model", type=Path, nargs="+", required=True, metavar="RUN", help="runs; several are averaged")
+    add(
+        "--model",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="RUN",
+        help="runs, or nnU-Net's results; several are averaged",
+    )
     add("--out", type=Path, required=True, metavar="DIR", help="folder for the masks")
     add("--organ-mask", type=Path, metavar="DIR", help="masks of equal names; what lies outside is removed")
     add("--organ-model", type=Path, metavar="RUN", help="a run that finds those masks first")
@@ -29,6 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N; several GPUs: cuda:0,cuda:1")
     add("--precision", choices=["auto", "float32", "bfloat16"], default="auto", help="of the network")
+    add("--trust-pickle", action="store_true", help="open nnU-Net's checkpoints even if they can run code")
     add("--plugin", type=Path, action="append", default=[], metavar="FILE.py", help="registers networks, losses ...")
     add("--dry-run", action="store_true", help="tell what would be done and stop")
 
@@ -60,6 +68,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         overwrite=arguments.overwrite,
         device=arguments.device,
         precision=arguments.precision,
+        trust_pickle=arguments.trust_pickle,
         overrides=arguments.overrides,
         dry_run=arguments.dry_run,
         reporter=Console(),

@@ -95,6 +95,12 @@ class Config:
     inference: InferenceSettings = field(default_factory=InferenceSettings)
     postprocess: PostprocessSettings = field(default_factory=PostprocessSettings)
 
+    def __post_init__(self) -> None:
+        if self.preprocess.axes != ("z", "y", "x"):
+            raise ValueError(
+                "preprocess.axes: a training takes z, y and x in this order; others are for models made elsewhere"
+            )
+
 
 @dataclass(frozen=True)
 class Plan:

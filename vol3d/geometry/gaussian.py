@@ -11,17 +11,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Blend = Literal["gaussian", "constant"]
+Blend = Literal["gaussian", "constant", "nnunet"]
+"""nnunet is the Gaussian about voxel window // 2, half a voxel behind the middle of an even window."""
 
 
 def axis_curve(window: int, *, blend: Blend, sigma_fraction: float = 0.125) -> NDArray[np.float32]:
-    """The unnormalised weight along one axis of a window: (window,), one at the centre (window - 1) / 2.
+    """The unnormalised weight along one axis of a window: (window,), one at the centre, (window - 1) / 2.
 
     sigma_fraction is the Gaussian's standard deviation as a part of the window.
     """
     if blend == "constant":
         return np.ones(window, dtype=np.float32)
-    distance = np.arange(window, dtype=np.float64) - (window - 1) / 2
+    distance = np.arange(window, dtype=np.float64) - (window // 2 if blend == "nnunet" else (window - 1) / 2)
     return np.exp(-0.5 * (distance / (sigma_fraction * window)) ** 2).astype(np.float32)
 
 

@@ -1,16 +1,26 @@
 """Where windows and slabs start, decided once from the whole volume's shape."""
 
+import math
 from collections.abc import Iterator
+from typing import Literal
 
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3
 
+Stride = Literal["fixed", "even"]
+"""Whether windows follow each other at a fixed stride, or are spread evenly."""
 
-def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
-    """First voxels of the windows along one axis: a fixed stride, the last window moved back to the edge.
+
+def window_starts(size: int, window: int, overlap: float, stride: Stride = "fixed") -> tuple[int, ...]:
+    """First voxels of the windows along one axis.
 
     size, window are voxels (size >= window), overlap is the fraction that neighbours share, in [0, 1).
-    The same grid as MONAI's sliding_window_inference.
+    fixed: a fixed stride, the last window moved back to the edge, the grid of MONAI's
+    sliding_window_inference. even: as few windows as share at least overlap, with their distances equal
+    to a voxel, nnU-Net's grid.
+
+    >>> window_starts(110, 64, 0.5), window_starts(110, 64, 0.5, "even")
+    ((0, 32, 46), (0, 23, 46))
 
     Raises:
         ValueError: the window is larger than the axis, or overlap is out of range.
@@ -19,9 +29,12 @@ def window_starts(size: int, window: int, overlap: float) -> tuple[int, ...]:
         raise ValueError(f"overlap must be in [0, 1), got {overlap}")
     if not 1 <= window <= size:
         raise ValueError(f"a window of {window} voxels does not fit an axis of {size}")
-    stride = max(1, int(window * (1.0 - overlap)))
-    starts = range(0, size - window + stride, stride)
-    return tuple(min(start, size - window) for start in starts)
+    last = size - window
+    if stride == "even":
+        gaps = math.ceil(last / max(1.0, window * (1.0 - overlap)))
+        return tuple(round(last / gaps * number) for number in range(gaps + 1)) if gaps else (0,)
+    step = max(1, int(window * (1.0 - overlap)))
+    return tuple(min(start, last) for start in range(0, last + step, step))
 
 
 def padded_shape(shape: Shape3, window: Shape3) -> tuple[Shape3, Index3]:

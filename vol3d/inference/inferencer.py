@@ -14,6 +14,8 @@ from torch import Tensor
 
 from vol3d.errors import is_out_of_memory
 from vol3d.geometry.box import Box
+from vol3d.geometry.gaussian import Blend
+from vol3d.geometry.grid import Stride
 from vol3d.inference.activation import Activation
 from vol3d.inference.blend import PlaneRing
 from vol3d.inference.reader import RowReader
@@ -25,6 +27,8 @@ from vol3d.volume.source import VolumeSource
 Average = Literal["probability", "logits"]
 BACKGROUND_LOGIT = 10.0
 """What a window that is not computed says where logits are averaged: 0.99995 for background."""
+SURE_LOGIT = 200.0
+"""What is said of voxels that no model looks at: 1 for background, in float32."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class InferenceSettings:
     skip: Literal["none", "constant"] = "constant"
     batch: int | Literal["measured"] = "measured"
     deterministic: bool = False
+    stride: Stride = "fixed"
+    blend: Blend = "gaussian"
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -64,10 +70,11 @@ class Tally:
     constant: int = 0
 
 
-def background(activation: Activation, channels: int, average: Average) -> tuple[float, ...]:
-    """What each channel of a window that is not computed says, in the space that is averaged."""
+def background(activation: Activation, channels: int, average: Average, *, sure: bool = False) -> tuple[float, ...]:
+    """What each channel of a window that is not computed says, in the space that is averaged; sure: no doubt at all."""
     if average == "logits":
-        first, others = (BACKGROUND_LOGIT, 0.0) if activation == "softmax" else (-BACKGROUND_LOGIT, -BACKGROUND_LOGIT)
+        logit = SURE_LOGIT if sure else BACKGROUND_LOGIT
+        first, others = (logit, 0.0) if activation == "softmax" else (-logit, -logit)
     else:
         first, others = (1.0, 0.0) if activation == "softmax" else (0.0, 0.0)
     return (first, *[others] * (channels - 1))
@@ -89,10 +96,12 @@ class Inferencer:
     batch: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     skip_constant: bool = False
+    stride: Stride = "fixed"
+    blend: Blend = "gaussian"
 
     def grid(self, shape: Shape3) -> WindowGrid:
         """The windows of a volume of this shape."""
-        return WindowGrid(shape, self.window, self.overlap)
+        return WindowGrid(shape, self.window, self.overlap, self.blend, self.stride)
 
     def slabs(
         self,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.geometry.gaussian import Blend, axis_shares
-from vol3d.geometry.grid import padded_shape, window_starts
+from vol3d.geometry.grid import Stride, padded_shape, window_starts
 from vol3d.shapes import Index3, Shape3
 
 
@@ -23,6 +23,7 @@ class WindowGrid:
     window: Shape3
     overlap: float
     blend: Blend = "gaussian"
+    stride: Stride = "fixed"
 
     @cached_property
     def padded(self) -> Shape3:
@@ -37,7 +38,9 @@ class WindowGrid:
     @cached_property
     def starts(self) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """First voxels along z, y, x in the padded volume."""
-        z, y, x = (window_starts(n, w, self.overlap) for n, w in zip(self.padded, self.window, strict=True))
+        z, y, x = (
+            window_starts(n, w, self.overlap, self.stride) for n, w in zip(self.padded, self.window, strict=True)
+        )
         return z, y, x
 
     @cached_property

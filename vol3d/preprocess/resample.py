@@ -22,13 +22,38 @@ from vol3d.preprocess.tensors import read_tensor
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.source import View, VolumeSource
 
-Kernel = Literal["nearest", "linear", "cubic"]
-RADIUS = {"nearest": 0.5, "linear": 1.0, "cubic": 2.0}
+Kernel = Literal["nearest", "linear", "cubic", "lerp", "spline"]
+"""linear and cubic widen where an axis shrinks; lerp and spline, of order 1 and 3, go through the voxels themselves."""
+
+Kernels = tuple[Kernel, Kernel, Kernel]
+"""One along each axis."""
+
+RADIUS = {"nearest": 0.5, "linear": 1.0, "cubic": 2.0, "lerp": 1.0, "spline": 12.0}
+WIDENING = ("linear", "cubic")
+POLE = math.sqrt(3) - 2  # of the filter that makes a cubic B-spline go through the voxels
+ANISOTROPIC = 3.0
 
 
 def resized_shape(shape: Shape3, spacing: Spacing, target: Spacing) -> Shape3:
     """The shape that covers the same space at another spacing, at least one voxel per axis."""
-    return Shape3(*(max(1, round(n * a / b)) for n, a, b in zip(shape, spacing, target, strict=True)))
+    return Shape3(*(max(1, round(a / b * n)) for n, a, b in zip(shape, spacing, target, strict=True)))
+
+
+def kernels_between(
+    spacing: Spacing, target: Spacing, kernel: Kernel, *, coarse: Literal["same", "nearest"]
+) -> Kernels:
+    """The kernel along each axis on the way from one spacing to another.
+
+    coarse nearest takes nearest neighbours along an axis that is more than 3 times as coarse as the
+    finest, at spacing or, where that is not so anisotropic, at target (nnU-Net's rule: what lies
+    between slices so far apart is not known). Two axes that are equally coarse are no such axis.
+    """
+    anisotropic = [one for one in (spacing, target) if max(one) > ANISOTROPIC * min(one)]
+    if coarse == "same" or not anisotropic:
+        return kernel, kernel, kernel
+    coarsest = max(anisotropic[0])
+    z, y, x = ("nearest" if step == coarsest else kernel for step in anisotropic[0])
+    return (z, y, x) if (z, y, x).count("nearest") == 1 else (kernel, kernel, kernel)
 
 
 @dataclass(frozen=True)
@@ -42,15 +67,15 @@ class Taps:
 def axis_taps(size: int, target: int, kernel: Kernel) -> Taps:
     """The taps that resize an axis from size to target voxels; indices beyond the ends repeat the edge.
 
-    When the axis shrinks the kernel widens by the same factor, so that nothing between the taps is
-    lost (anti-aliasing). nearest never widens: it serves labels.
+    When the axis shrinks linear and cubic widen by the same factor, so that nothing between the taps
+    is lost (anti-aliasing). nearest serves labels; lerp and spline are SciPy's zoom of order 1 and 3.
     """
     ratio = size / target
     centre = (np.arange(target) + 0.5) * ratio - 0.5
     if kernel == "nearest" or size == target:
         nearest = np.clip(np.floor(centre + 0.5).astype(np.int64), 0, size - 1)
         return Taps(nearest[:, None], np.ones((target, 1), dtype=np.float32))
-    widen = max(1.0, ratio)
+    widen = max(1.0, ratio) if kernel in WIDENING else 1.0
     count = 2 * math.ceil(RADIUS[kernel] * widen)
     index = np.floor(centre).astype(np.int64)[:, None] + np.arange(1 - count // 2, count // 2 + 1)
     weight = _kernel((index - centre[:, None]) / widen, kernel)
@@ -59,13 +84,31 @@ def axis_taps(size: int, target: int, kernel: Kernel) -> Taps:
 
 
 def _kernel(distance: NDArray[np.float64], kernel: Kernel) -> NDArray[np.float64]:
+    if kernel == "spline":
+        return _cardinal_spline(distance)
     d = np.abs(distance)
-    if kernel == "linear":
+    if kernel in ("linear", "lerp"):
         return np.maximum(0.0, 1.0 - d)
     # Cubic convolution with a = -0.5 (Keys 1981): exact for quadratics, four taps, no global prefilter.
     near = (1.5 * d - 2.5) * d * d + 1.0
     far = ((-0.5 * d + 2.5) * d - 4.0) * d + 2.0
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
+
+
+def _cardinal_spline(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cubic spline that is 1 at 0 and 0 at every other integer (Unser 1999).
+
+    B-splines, each with the weight that the interpolating prefilter gives it. Both are linear, so that one kernel
+    does what SciPy does in two passes; beyond 12 voxels less than 1e-6 of it is left.
+    """
+    below = np.floor(distance)
+    total = np.zeros_like(distance)
+    for step in (-1, 0, 1, 2):
+        place = below + step
+        d = np.abs(distance - place)
+        basis = np.where(d < 1, (0.5 * d - 1.0) * d * d + 2 / 3, np.maximum(0.0, 2.0 - d) ** 3 / 6)
+        total += POLE ** np.abs(place) * basis
+    return math.sqrt(3) * total
 
 
 def resize_axis(voxels: Tensor, axis: int, taps: Taps, start: int, stop: int, first: int = 0) -> Tensor:
@@ -84,10 +127,10 @@ def resize_axis(voxels: Tensor, axis: int, taps: Taps, start: int, stop: int, fi
 
 @dataclass(frozen=True)
 class ResampledView(View):
-    """A source resized to another shape. Cubic for images; nearest, which keeps the dtype, for labels."""
+    """A source resized to another shape, a kernel along each axis; nearest along all keeps the dtype, for labels."""
 
     target: Shape3
-    kernel: Kernel
+    kernels: Kernels
 
     @property
     def shape(self) -> Shape3:
@@ -97,7 +140,7 @@ class ResampledView(View):
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32, or the source's for nearest."""
-        return self.source.dtype if self.kernel == "nearest" else np.dtype(np.float32)
+        return self.source.dtype if set(self.kernels) == {"nearest"} else np.dtype(np.float32)
 
     @property
     def affine(self) -> Affine:
@@ -110,7 +153,7 @@ class ResampledView(View):
 
     def read(self, box: Box) -> NDArray[Any]:
         """The box's voxels on the new grid."""
-        if self.kernel != "nearest":
+        if set(self.kernels) != {"nearest"}:
             return self.tensor(box, torch.device("cpu")).numpy()
         return self._resized(box, lambda inner: torch.from_numpy(np.ascontiguousarray(self.source.read(inner)))).numpy()
 
@@ -119,7 +162,7 @@ class ResampledView(View):
         return self._resized(box, lambda inner: read_tensor(self.source, inner, device))
 
     def _resized(self, box: Box, read: Callable[[Box], Tensor]) -> Tensor:
-        taps = [axis_taps(n, m, self.kernel) for n, m in zip(self.source.shape, self.shape, strict=True)]
+        taps = [axis_taps(n, m, k) for n, m, k in zip(self.source.shape, self.shape, self.kernels, strict=True)]
         inner = needed_box(box, taps)
         voxels = read(inner)
         for axis in range(3):
@@ -133,10 +176,10 @@ def needed_box(box: Box, taps: Sequence[Taps]) -> Box:
     return Box(Index3(*(int(i.min()) for i in needed)), Index3(*(int(i.max()) + 1 for i in needed)))
 
 
-def at_spacing(source: VolumeSource, target: Spacing, kernel: Kernel) -> VolumeSource:
+def at_spacing(source: VolumeSource, target: Spacing, kernels: Kernels) -> VolumeSource:
     """The source at another spacing, or itself where that changes no length by half a voxel."""
     shape = resized_shape(source.shape, spacing_of(source.affine), target)
-    return source if shape == source.shape else ResampledView(source, shape, kernel)
+    return source if shape == source.shape else ResampledView(source, shape, kernels)
 
 
 Slab = tuple[int, Tensor]
@@ -144,7 +187,7 @@ Slab = tuple[int, Tensor]
 
 @dataclass(frozen=True)
 class BackTo:
-    """The way of slabs from a grid of this shape to one of the target's, linear, for a box of the target.
+    """The way of slabs from a grid of this shape to one of the target's, for a box of the target.
 
     needed is the part of the grid that the box is made of.
     """
@@ -152,11 +195,12 @@ class BackTo:
     shape: Shape3
     target: Shape3
     box: Box
+    kernels: Kernels = ("linear", "linear", "linear")
 
     @cached_property
     def taps(self) -> tuple[Taps, Taps, Taps]:
         """Those of z, y, x."""
-        z, y, x = (axis_taps(n, m, "linear") for n, m in zip(self.shape, self.target, strict=True))
+        z, y, x = (axis_taps(n, m, k) for n, m, k in zip(self.shape, self.target, self.kernels, strict=True))
         return z, y, x
 
     @property

@@ -21,22 +21,50 @@ class Moments:
     std: float
 
 
-def _boxes(source: VolumeSource) -> list[Box]:
+@dataclass(frozen=True)
+class Extremes:
+    """Smallest and largest value, (channels, planes along the axis asked for, or 1)."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def boxes_of(source: VolumeSource) -> list[Box]:
+    """A source in slabs of some 2^24 voxels, in order."""
     return list(slabs(source.shape, max(1, SLAB_VOXELS // (source.shape.y * source.shape.x))))
 
 
-def moments(source: VolumeSource) -> tuple[Moments, ...]:
-    """Mean and standard deviation of every voxel, per channel, accumulated in float64."""
-    count = source.shape.voxels
+def moments(source: VolumeSource, inside: NDArray[np.bool_] | None = None) -> tuple[Moments, ...]:
+    """Mean and standard deviation of every voxel, or of those inside a mask (Z, Y, X), per channel.
+
+    Accumulated in float64; both are 0 where the mask is empty.
+    """
+    count = source.shape.voxels if inside is None else max(1, int(inside.sum()))
     total, squares = np.zeros(source.channels), np.zeros(source.channels)
-    for box in _boxes(source):
-        total += source.read(box).sum(axis=(1, 2, 3), dtype=np.float64)
+    for box in boxes_of(source):
+        where = True if inside is None else inside[box.slices]
+        total += source.read(box).sum(axis=(1, 2, 3), dtype=np.float64, where=where)
     mean = total / count
-    for box in _boxes(source):
+    for box in boxes_of(source):
         # A second pass around the mean: the one-pass form cancels when the mean is large.
+        where = True if inside is None else inside[box.slices]
         centred = source.read(box).astype(np.float64) - mean[:, None, None, None]
-        squares += np.square(centred).sum(axis=(1, 2, 3))
+        squares += np.square(centred).sum(axis=(1, 2, 3), where=where)
     return tuple(Moments(float(m), float(np.sqrt(s / count))) for m, s in zip(mean, squares, strict=True))
+
+
+def extremes(source: VolumeSource, axis: int | None = None) -> Extremes:
+    """The range of each channel: of the volume, or of each plane across an axis (0, 1, 2 for z, y, x)."""
+    planes = 1 if axis is None else source.shape[axis]
+    low, high = np.full((source.channels, planes), np.inf), np.full((source.channels, planes), -np.inf)
+    within = tuple(a + 1 for a in range(3) if a != axis)
+    for box in boxes_of(source):
+        part = slice(None) if axis is None else box.slices[axis]
+        voxels = source.read(box)
+        smallest, largest = voxels.min(axis=within), voxels.max(axis=within)
+        low[:, part] = np.minimum(low[:, part], smallest.reshape(source.channels, -1))
+        high[:, part] = np.maximum(high[:, part], largest.reshape(source.channels, -1))
+    return Extremes(low, high)
 
 
 def quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.float64]:
@@ -50,7 +78,7 @@ def quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.
     step = max(1, source.shape.voxels // MAX_SAMPLES)
     samples: list[list[NDArray[np.float32]]] = [[] for _ in range(source.channels)]
     first = 0
-    for box in _boxes(source):
+    for box in boxes_of(source):
         voxels = source.read(box).reshape(source.channels, -1)
         for channel, values in enumerate(voxels):
             samples[channel].append(values[(-first) % step :: step].astype(np.float32))
@@ -63,7 +91,7 @@ def quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.
 def _histogram_quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.float64]:
     info = np.iinfo(source.dtype)
     counts = np.zeros((source.channels, int(info.max) - int(info.min) + 1), dtype=np.int64)
-    for box in _boxes(source):
+    for box in boxes_of(source):
         for channel, values in enumerate(source.read(box)):
             counts[channel] += np.bincount(values.ravel().astype(np.int64) - info.min, minlength=counts.shape[1])
     below = counts.cumsum(axis=1)

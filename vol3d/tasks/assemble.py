@@ -283,4 +283,6 @@ def inferencer_of(
         batch,
         device,
         skip_constant=settings.skip == "constant",
+        stride=settings.stride,
+        blend=settings.blend,
     )

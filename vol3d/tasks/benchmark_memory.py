@@ -62,7 +62,7 @@ def _model(folder: Path) -> Path:
     one, two, three = Shape3(1, 1, 1), Shape3(2, 2, 2), Shape3(3, 3, 3)
     plan = Plan(
         DataSettings(labels={"vessel": (1,)}, channels=("image",), mirror_pairs=()),
-        PreprocessSettings("stored", "stored", (Normalisation("percentile"),)),
+        PreprocessSettings("stored", spacing="stored", normalisation=(Normalisation("percentile"),)),
         NetworkSettings("unet", 4, UNetSettings((4, 8), (three, three), (one, two), 1, 1)),
         InferenceSettings(Shape3(64, 64, 64), 0.0, ()),
         PostprocessSettings(0.5, STEPS),

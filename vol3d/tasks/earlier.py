@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from vol3d.datasets.views import PickedView
 from vol3d.errors import UsageError
-from vol3d.preprocess.pipeline import PreprocessSettings, probability_view
+from vol3d.preprocess.pipeline import NetworkGrid, PreprocessSettings, probability_view
 from vol3d.tasks.models import Model
 from vol3d.volume.source import VolumeSource
 
@@ -29,8 +29,12 @@ def picked_channels(earlier: Model, channels: Sequence[str]) -> tuple[int, ...]:
 
 
 def cascade_view(
-    probability: VolumeSource, earlier: Sequence[Model], regions: Sequence[str], settings: PreprocessSettings
+    probability: VolumeSource,
+    earlier: Sequence[Model],
+    regions: Sequence[str],
+    settings: PreprocessSettings,
+    grid: NetworkGrid,
 ) -> VolumeSource:
     """Some regions' probabilities as channels on a later network's grid."""
     names = earlier[0].plan.data.schema().names
-    return probability_view(PickedView(probability, tuple(names.index(name) for name in regions)), settings)
+    return probability_view(PickedView(probability, tuple(names.index(name) for name in regions)), settings, grid)

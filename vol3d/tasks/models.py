@@ -68,7 +68,8 @@ class Model:
 
     def grid(self, shape: Shape3) -> WindowGrid:
         """The windows that it looks at in a volume of this shape on its grid."""
-        return WindowGrid(shape, self.window, self.plan.inference.overlap)
+        settings = self.plan.inference
+        return WindowGrid(shape, self.window, settings.overlap, settings.blend, settings.stride)
 
     def form(self, forwards: Forwards, precision: Precision | Literal["auto"], *, windows: int) -> Form:
         """How its network is run for a volume of so many windows."""
@@ -96,11 +97,34 @@ def load_models(run: Path, *, weights: Weights, overrides: Sequence[str]) -> lis
         CheckpointError: not a run, damaged, or made by a newer version.
         UsageError: an override of what the weights were trained for, or a plugin that is not loaded.
     """
+    check_overrides(overrides)
+    known: Known = {}
+    return [model for folder in fold_folders(run) for model in _load_fold(folder, weights, overrides, known)]
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse to change what weights were trained for.
+
+    Raises:
+        UsageError: an override of another section than inference and postprocess.
+    """
     for override in words(overrides):
         if override.split(".")[0] not in ("inference", "postprocess"):
             raise UsageError(f"{override}: a prediction can change inference.* and postprocess.* only")
-    known: Known = {}
-    return [model for folder in fold_folders(run) for model in _load_fold(folder, weights, overrides, known)]
+
+
+def overridden(text: str, name: str, overrides: Sequence[str]) -> Plan:
+    """The plan of a YAML text, changed by overrides; name is what errors call the text.
+
+    Raises:
+        UsageError: an override that does not fit the network, the regions or the symmetries learned.
+    """
+    trained = load(Plan, text=text, name=name)
+    plan = load(Plan, text=text, name=name, overrides=overrides)
+    check_edges(plan.network, {"inference.window": plan.inference.window})
+    check_step_regions(plan)
+    check_symmetries(plan, trained, name)
+    return plan
 
 
 Known = dict[tuple[str, str], list["Model"]]
@@ -111,16 +135,12 @@ def _load_fold(folder: Path, weights: Weights, overrides: Sequence[str], known: 
     path = folder / "plan.yaml"
     try:
         text = read_text(path)
-        trained = load(Plan, text=text, name=str(path))
-        network = network_of(trained)
+        network = network_of(load(Plan, text=text, name=str(path)))
     except (UsageError, InputError, ValueError) as error:
         if told := lacking(folder):
             raise UsageError(f"{error}; {told}") from error
         raise CheckpointError(f"{error}; the run cannot be used as it is") from error
-    plan = load(Plan, text=text, name=str(path), overrides=overrides)
-    check_edges(plan.network, {"inference.window": plan.inference.window})
-    check_step_regions(plan)
-    check_symmetries(plan, trained, str(folder))
+    plan = overridden(text, str(path), overrides)
     checkpoints = _checkpoints(folder, weights)
     found = [load_checkpoint(checkpoint).get("weights", {}) for checkpoint in checkpoints]
     hashes = [checkpoint_sha256(checkpoint) for checkpoint in checkpoints]
@@ -181,6 +201,7 @@ def check_ensemble(models: Sequence[Model]) -> None:
             ("labels", _told(first.plan.data.schema()), _told(other.plan.data.schema())),
             ("channels", first.plan.data.channels, other.plan.data.channels),
             ("orientation", first.plan.preprocess.orientation, other.plan.preprocess.orientation),
+            ("axes", ", ".join(first.plan.preprocess.axes), ", ".join(other.plan.preprocess.axes)),
         ):
             if ours != theirs:
                 raise UsageError(f"{first.folder} and {other.folder} have other {what}: {ours} and {theirs}")

@@ -52,19 +52,20 @@ def predict(
     overwrite: bool = False,
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
+    trust_pickle: bool = False,
     overrides: Sequence[str] = (),
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> PredictResult:
     """Predict every volume of a folder (or one volume) to out, as vol3d-predict does.
 
-    volume_dir is that folder, or the volume. models are runs that are averaged, by model_weights; weights says
-    which of a run's are taken, as for load_run. organ_mask names masks of equal names, outside of which nothing
-    is kept; organ_model is a run that finds them first. With an organ_margin only the box so many mm around the
-    organ is looked at instead. spacing (z, y, x in mm) overrides what the files say; channels are the places,
-    from 0 on, of the model's channels in files that hold more of them; format is the masks', auto that of each
-    volume. overrides are words like inference.overlap=0.25. device is auto, cpu, cuda, cuda:N or several with
-    commas, precision auto, float32 or bfloat16. dry_run only tells the reporter what would be done.
+    volume_dir is that folder, or the volume. models are runs, or results of nnU-Net, that are averaged, by
+    model_weights; weights and trust_pickle are those of load_run. organ_mask names masks of equal names, outside
+    of which nothing is kept; organ_model is a run that finds them first. With an organ_margin only the box so many
+    mm around the organ is looked at instead. spacing (z, y, x in mm) overrides what the files say; channels are
+    the places, from 0 on, of the model's channels in files that hold more of them; format is the masks', auto that
+    of each volume. overrides are words like inference.overlap=0.25. device is auto, cpu, cuda, cuda:N or several
+    with commas, precision auto, float32 or bfloat16. dry_run only tells the reporter what would be done.
     save_probability keeps each region's, as float16.
 
     A volume whose output is there, made from the same input, models and settings, and undamaged, is not
@@ -88,6 +89,7 @@ def predict(
         overrides=overrides,
         device=device,
         precision=precision,
+        trust_pickle=trust_pickle,
     )
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)

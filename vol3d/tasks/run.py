@@ -12,6 +12,7 @@ import torch
 from vol3d.datasets.given import Given, Millimetres, PathLike, given_image, given_label, name_of
 from vol3d.datasets.views import PickedView
 from vol3d.errors import InputError, UsageError
+from vol3d.files.nnunet import is_nnunet
 from vol3d.files.volumes import Slices
 from vol3d.geometry.affine import spacing_of
 from vol3d.postprocess.gate import OrganGate
@@ -24,6 +25,7 @@ from vol3d.tasks.earlier import picked_channels
 from vol3d.tasks.focus import EMPTY_ORGAN, check_organ
 from vol3d.tasks.forward import Forwards
 from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
+from vol3d.tasks.nnunet import load_nnunet_models
 from vol3d.tasks.storage import Storage
 from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
@@ -177,7 +179,8 @@ class Run:
             )
             fewer = "name the files of a case by channel (CASE_0000, CASE_0001, ...) in one folder, or in a cases.csv"
             raise InputError(f"{told}; {more if source.channels > len(self.channels) else fewer}")
-        shape = network_shape(source, self.models[0].plan.preprocess)
+        whole = replace(self.models[0].plan.preprocess, crop="none")
+        shape = network_shape(source, whole)
         own = spacing_of(source.affine)
         larger = self.models[0].plan.preprocess.at(own).voxel_mm3 / own.voxel_mm3
         if self.spacing and (shape.voxels > MAX_ENLARGEMENT * source.shape.voxels or larger > MAX_REDUCTION):
@@ -259,11 +262,14 @@ def load_run(
     overrides: Sequence[str] = (),
     device: str = "auto",
     precision: Precision | Literal["auto"] = "auto",
+    trust_pickle: bool = False,
 ) -> Run:
     """The models of a fold's folder, of a folder of folds, or of more of either, as one Run.
 
-    weights last are the averaged weights at the end of the training (or of what there is of it), best those of
-    its best validation, top each of the best few as a model of its own, averaged the mean of those few.
+    Either may be nnU-Net's (a results folder of v2 with its plans.json, or a fold in there); trust_pickle opens
+    checkpoints of these as Python does, which can run any code in them. weights last are the averaged weights at
+    the end of the training (or of what there is of it), best those of its best validation, top each of the best
+    few as a model of its own, averaged the mean of those few; nnU-Net has last and best.
     model_weights has the part of each run in the mean (none: all alike); a run's models share it. overrides
     change the plan's inference and postprocess sections. device may name several with commas, cuda:0,cuda:1:
     they share the windows of each volume. precision auto is what is fastest on this machine.
@@ -282,7 +288,11 @@ def load_run(
         )
     models: list[Model] = []
     for path, weight in zip(runs, model_weights or [1.0] * len(runs), strict=True):
-        found = load_models(Path(path), weights=weights, overrides=overrides)
+        found = (
+            load_nnunet_models(Path(path), weights=weights, overrides=overrides, trust_pickle=trust_pickle)
+            if is_nnunet(Path(path))
+            else load_models(Path(path), weights=weights, overrides=overrides)
+        )
         models += [replace(model, weight=weight / len(found)) if model_weights else model for model in found]
     check_ensemble(models)
     return Run(tuple(models), precision, forwards)

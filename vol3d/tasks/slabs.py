@@ -11,9 +11,13 @@ from torch import Tensor
 
 from vol3d.errors import ResourceError, is_out_of_memory
 from vol3d.geometry.box import Box
+from vol3d.shapes import Index3
 from vol3d.tasks.models import Model
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.volume.source import Writable
+
+Slab = tuple[int, Tensor]
+"""The number of a first plane, and planes (K, z, Y, X)."""
 
 SLAB_BYTES = 64 << 20
 """What a slab of probabilities on the volume's own grid may take."""
@@ -51,7 +55,7 @@ class WriteBehind:
                 future.result()
 
 
-def recut(slabs: Iterator[tuple[int, Tensor]], depth: int) -> Iterator[tuple[int, Tensor]]:
+def recut(slabs: Iterator[Slab], depth: int) -> Iterator[Slab]:
     """The same planes (K, z, Y, X) in slabs of depth planes (the last may be thinner)."""
     first, kept = 0, torch.empty(0)
     for start, slab in slabs:
@@ -61,6 +65,31 @@ def recut(slabs: Iterator[tuple[int, Tensor]], depth: int) -> Iterator[tuple[int
             first, kept = first + depth, kept[:, depth:]
     if kept.numel():
         yield first, kept
+
+
+def placed(slabs: Iterator[Slab], inside: Box, tile: Box, outside: Tensor, depth: int) -> Iterator[Slab]:
+    """Slabs (K, z, Y, X) of a box as slabs of a tile that holds it, of at most depth planes.
+
+    outside has what each of the K channels is around the box.
+    """
+    if inside == tile:
+        yield from slabs
+        return
+
+    def around(planes: int) -> Tensor:
+        return outside[:, None, None, None].repeat(1, planes, tile.shape.y, tile.shape.x)
+
+    def empty(first: int, stop: int) -> Iterator[Slab]:
+        for start in range(first, stop, depth):
+            yield start, around(min(depth, stop - start))
+
+    yield from empty(tile.start.z, inside.start.z)
+    _, rows, columns = inside.shifted(Index3(*(-start for start in tile.start))).slices
+    for first, slab in slabs:
+        whole = around(slab.shape[1])
+        whole[:, :, rows, columns] = slab
+        yield first, whole
+    yield from empty(inside.stop.z, tile.stop.z)
 
 
 def weighted_mean(values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:

@@ -21,7 +21,7 @@ from vol3d.patches.augment import Augmenter
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, TrainingCase, places_of
 from vol3d.postprocess.threshold import decide
-from vol3d.preprocess.pipeline import image_view, label_view
+from vol3d.preprocess.pipeline import image_view, label_view, network_grid
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.cascade import Cascade
@@ -95,7 +95,7 @@ def _prepared(case: Case, config: Config, cache: Path, cascade: Cascade | None) 
         if config.data.ignore_label is None:  # a plan gives one where a box is
             raise UsageError(f"case {case.name} has a labelled box, unlike when the run was begun: give another --out")
         labels = BoxedView(labels, case.labelled_box, config.data.ignore_label)
-    view = label_view(labels, config.preprocess)
+    view = label_view(labels, config.preprocess, image=image)
     spacing = spacing_of(view.affine)
     stored_labels = cached(cache / f"{name}-{key}-labels.npy", lambda: view, np.uint8, spacing)
     stored_image: VolumeSource = cached(
@@ -122,8 +122,8 @@ def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, 
     assert channels != "auto"
     picked = picked_channels(models[0], channels)
     answers = [(model.identity, model.plan.inference) for model in models]
-    grid = (preprocess.orientation, preprocess.spacing, case.spacing)
-    key = cache_key(case.images, (answers, run.precision, picked, regions, grid))
+    settings = (preprocess.orientation, preprocess.crop, preprocess.spacing, case.spacing)
+    key = cache_key(case.images, (answers, run.precision, picked, regions, settings))
 
     def make() -> VolumeSource:
         prediction = VolumePrediction(
@@ -133,9 +133,10 @@ def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, 
             forwards=run.forwards,
             advance=cascade.advance,
         )
-        return cascade_view(prediction.kept_probability(cache), models, regions, preprocess)
+        said = prediction.kept_probability(cache)
+        return cascade_view(said, models, regions, preprocess, network_grid(image, preprocess))
 
-    spacing = spacing_of(label_view(image, preprocess).affine)
+    spacing = spacing_of(label_view(image, preprocess, image=image).affine)
     return cached(cache / f"{case.name[:50]}-{key}-cascade.npy", make, np.float16, spacing)
 
 

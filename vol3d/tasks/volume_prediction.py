@@ -19,6 +19,7 @@ from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
+from vol3d.geometry.grid import slabs
 from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
@@ -27,18 +28,20 @@ from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
 from vol3d.postprocess.threshold import decide, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
-from vol3d.preprocess.resample import BackTo
+from vol3d.preprocess.pipeline import PreprocessSettings, image_view, network_grid, turn_of
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.earlier import cascade_view, picked_channels
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
+from vol3d.tasks.look import Look
 from vol3d.tasks.models import Model
-from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
+from vol3d.tasks.slabs import SLAB_BYTES, Slab, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import View, VolumeSource, VolumeStore, Writable, filling
+
+COPIED_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ class VolumePrediction:
         self.organ = MarginView(TurnedView(organ, self.turn)) if organ and gates else None
         self.gate: VolumeStore | None = None
         self.scratch: Path | None = None
-        self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
+        # Finding where voxels are not zero takes a pass over the volume: models with the same settings share it.
+        grids = {settings: network_grid(source, settings) for settings in {m.plan.preprocess for m in models}}
+        self.looks = [Look(model, grids[model.plan.preprocess]) for model in models]
         self.forms: list[Form] = []
         self.earlier: dict[tuple[str, ...], VolumePrediction] = {}
         self._said: dict[tuple[str, ...], VolumeSource] = {}
@@ -113,8 +118,8 @@ class VolumePrediction:
 
     def windows(self) -> int:
         """How many windows all models will look at, skipped ones counted."""
-        whole = Box.whole(self.turn.shape)
-        own = sum(self._windows(model, shape, whole) for model, shape in zip(self.models, self.shapes, strict=True))
+        tiles = self._tiles(Box.whole(self.turn.shape))
+        own = sum(look.windows(tiles) for look in self.looks)
         return own + sum(earlier.windows() for earlier in self.earlier.values())
 
     def write(self, target: Path, probability_target: Path | None, before_commit: Callable[[], None]) -> dict[str, Any]:
@@ -210,18 +215,23 @@ class VolumePrediction:
         A large one is normalised again wherever it is read: in float32 it takes four times a mask's room.
         """
         view = image_view(self.source, replace(self.plan.preprocess, spacing="stored"))
-        return view if storage.on_disk else storage.copy(view)
+        if view.shape == self.turn.shape:
+            return view if storage.on_disk else storage.copy(view)
+        whole, place = storage.zeros(view.channels, np.float32), self.looks[0].grid.box.start
+        for slab in slabs(view.shape, COPIED_PLANES):
+            whole.write(slab.shifted(place), view.read(slab))
+        return whole
 
     def _slabs(self) -> Iterator[tuple[Box, Tensor]]:
         """Probabilities of all channels (K, z, y, x) on the turned grid, box by box, on the device."""
         with out_of_memory_told(self.models):
-            views = [self._seen(model) for model in self.models]
+            views = self._views()
+            tiles = self._tiles(self.focus.box)
             self.forms = [
-                model.form(self.forwards, self.precision, windows=self._windows(model, shape, self.focus.box))
-                for model, shape in zip(self.models, self.shapes, strict=True)
+                look.model.form(self.forwards, self.precision, windows=look.windows(tiles)) for look in self.looks
             ]
-            self._pass_over()
-            for tile in self._tiles(self.focus.box):
+            self._pass_over(tiles)
+            for tile in tiles:
                 yield from self._tile(tile, views)
 
     def _before(self, model: Model) -> "VolumePrediction":
@@ -232,25 +242,34 @@ class VolumePrediction:
             model.earlier, channels, precision=self.precision, forwards=self.forwards, advance=self.advance
         )
 
-    def _seen(self, model: Model) -> VolumeSource:
-        """What a model's network looks at: the image, and the probabilities of an earlier run where it has one."""
-        data, preprocess = model.plan.data, model.plan.preprocess
-        with self.clock("normalise"):
-            image = image_view(self.source, preprocess)
+    def _views(self) -> list[VolumeSource]:
+        """What each model sees; models with the same preprocessing, such as folds, share the passes over the volume."""
+        images: dict[PreprocessSettings, VolumeSource] = {}
+        for look in self.looks:
+            settings = look.model.plan.preprocess
+            if settings not in images:
+                with self.clock("normalise"):
+                    images[settings] = image_view(self.source, settings, look.grid)
+        return [self._seen(look, images[look.model.plan.preprocess]) for look in self.looks]
+
+    def _seen(self, look: Look, image: VolumeSource) -> VolumeSource:
+        """The image, and the probabilities of an earlier run where the model has one."""
+        model, key = look.model, _key(look.model)
         if not model.earlier:
             return image
-        key = _key(model)
         if key not in self._said:
             with self.clock("network"):
                 self._said[key] = self.earlier[key].kept_probability(self.scratch)
-        return StackedSource((image, cascade_view(self._said[key], model.earlier, data.cascade, preprocess)))
+        data, preprocess = model.plan.data, model.plan.preprocess
+        said = cascade_view(self._said[key], model.earlier, data.cascade, preprocess, look.grid)
+        return StackedSource((image, said))
 
     def _tile(self, tile: Box, views: Sequence[VolumeSource]) -> Iterator[tuple[Box, Tensor]]:
         """The models' weighted mean in a box of the turned grid, in slabs of the same planes."""
         planes = max(1, SLAB_BYTES // (4 * self.schema.channels * tile.shape.y * tile.shape.x))
         streams = [
-            self.clock.each("resample", self._of_model(model, view, form, tile, planes))
-            for model, view, form in zip(self.models, views, self.forms, strict=True)
+            self.clock.each("resample", self._answers(look, view, form, tile, planes))
+            for look, view, form in zip(self.looks, views, self.forms, strict=True)
         ]
         if len(streams) > 1:
             streams = [recut(stream, planes) for stream in streams]
@@ -272,26 +291,22 @@ class VolumePrediction:
             return values
         return probability_of(values, self.schema.activation, axis=0)
 
-    def _of_model(
-        self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int
-    ) -> Iterator[tuple[int, Tensor]]:
-        back = BackTo(view.shape, self.turn.shape, tile)
-        found = model.inferencer(self.forwards, form).slabs(
+    def _answers(self, look: Look, view: VolumeSource, form: Form, tile: Box, planes: int) -> Iterator[Slab]:
+        return look.answers(
             view,
-            box=back.needed,
-            wanted=self._wanted(view.shape),
+            look.model.inferencer(self.forwards, form),
+            tile,
+            planes=planes,
+            gate=self.gate,
             tally=self.tally,
             advance=self.advance,
+            clock=self.clock,
         )
-        return back.resize(self.clock.each("network", found), most=planes)
 
-    def _pass_over(self) -> None:
+    def _pass_over(self, tiles: Sequence[Box]) -> None:
         """Count the windows that lie where is not looked."""
-        whole = Box.whole(self.turn.shape)
-        left_out = sum(
-            self._windows(model, shape, whole) - self._windows(model, shape, self.focus.box)
-            for model, shape in zip(self.models, self.shapes, strict=True)
-        )
+        whole = self._tiles(Box.whole(self.turn.shape))
+        left_out = sum(look.windows(whole) - look.windows(tiles) for look in self.looks)
         self.tally.unwanted += left_out
         if self.advance is not None and left_out:
             self.advance(left_out)
@@ -300,18 +315,10 @@ class VolumePrediction:
         """A box of the turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
         if not box.shape.voxels:
             return []
-        needed = 0
-        for model, shape in zip(self.models, self.shapes, strict=True):
-            plane = BackTo(shape, self.turn.shape, box).needed.shape
-            needed += 4 * self.schema.channels * model.window.z * plane.y * plane.x
+        needed = sum(look.accumulated_bytes(box) for look in self.looks)
         count = min(box.shape.y, max(1, -(-needed // accumulator_bytes(self.device))))
         cuts = [box.start.y + box.shape.y * n // count for n in range(count + 1)]
         return [Box(Index3(box.start.z, a, box.start.x), Index3(box.stop.z, b, box.stop.x)) for a, b in pairwise(cuts)]
-
-    def _windows(self, model: Model, shape: Shape3, box: Box) -> int:
-        """How many windows a model looks at for a box; those at the rims of strips count in each."""
-        needed = (BackTo(shape, self.turn.shape, tile).needed for tile in self._tiles(box))
-        return sum(len(z) * len(y) * len(x) for z, y, x in map(model.grid(shape).touching, needed))
 
     def _gate(self, organ: VolumeStore | None, storage: Storage) -> VolumeStore | None:
         """The mask of what can matter, where the steps begin with a hard gate.
@@ -325,20 +332,6 @@ class VolumePrediction:
         if later.probability or later.image or self.steps[0].region != "all":
             return None
         return storage.copy(MarginView(organ, margin_mm)) if margin_mm else organ
-
-    def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
-        """Whether a window on the network's grid can matter; None where all can."""
-        if (gate := self.gate) is None:
-            return None
-        ratio = [n / m for n, m in zip(self.turn.shape, shape, strict=True)]
-
-        def wanted(box: Box) -> bool:
-            # Two voxels more than the window: linear resampling reaches one beyond it.
-            start = [max(0, int((a - 2) * r) - 1) for a, r in zip(box.start, ratio, strict=True)]
-            stop = [int((b + 2) * r) + 2 for b, r in zip(box.stop, ratio, strict=True)]
-            return bool(gate.read(Box(Index3(*start), Index3(*stop)).intersection(Box.whole(gate.shape))).any())
-
-        return wanted
 
     def _row(self, report: Sequence[StepReport]) -> dict[str, Any]:
         names = ("read", "normalise", "network", "resample", "postprocess", "write")
