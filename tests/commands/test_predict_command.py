@@ -43,10 +43,11 @@ def test_json_is_one_line_with_a_row_per_volume(
         "seconds",
         "windows_run",
         "windows_skipped",
+        "windows_constant",
         "peak_rss_mb",
         "peak_device_mb",
         "device",
-        "precision",
+        "forms",
         "postprocess",
     }
     assert row["input"] == str(volumes / "case_1.nii.gz")
@@ -54,10 +55,11 @@ def test_json_is_one_line_with_a_row_per_volume(
     seconds = row["seconds"]
     parts = ["read", "normalise", "network", "resample", "postprocess", "write"]
     assert list(seconds) == [*parts, "total"]
-    assert sum(seconds[p] for p in parts) == pytest.approx(seconds["total"], abs=0.05)
+    assert sum(seconds[p] for p in parts) > 0.8 * seconds["total"] - 0.05  # reading and writing go on beside the rest
     assert 50 < row["peak_rss_mb"] < 100_000
     assert (row["device"], row["peak_device_mb"]) == ("cpu", 0.0)
-    assert row["precision"] in ("float32", "bfloat16")
+    (form,) = row["forms"]
+    assert form["precision"] in ("float32", "bfloat16") and "too few to measure" in form["why"]
     (first, second) = row["postprocess"]
     assert (first["step"], first["region"], second["region"]) == ("largest", "label_1", "label_2")
     labels = np.asarray(nibabel.load(row["output"]).dataobj)
@@ -65,13 +67,14 @@ def test_json_is_one_line_with_a_row_per_volume(
     assert f"largest label_1: {first['removed']} voxels removed" in err
 
 
-def test_people_get_a_line_per_volume(
+def test_people_get_two_lines_per_volume(
     volumes: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main_predict([str(volumes), "--model", str(tiny_run), "--out", str(tmp_path / "out")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith(str(tmp_path / "out" / "case_0.nii.gz"))
+    assert len(lines) == 4
+    assert lines[0].startswith(str(tmp_path / "out" / "case_0.nii.gz")) and " windows" in lines[0]
+    assert "network " in lines[1] and " MiB; " in lines[1] and "too few to measure" in lines[1]
 
 
 def test_of_a_batch_only_the_damaged_volume_fails(

@@ -11,7 +11,6 @@ from vol3d.network.unet import UNet, UNetSettings
 from vol3d.shapes import Shape3
 from vol3d.tasks.forward import (
     WORTH_COMPILING,
-    WORTH_MEASURING,
     Form,
     Forwards,
     OneByOne,
@@ -22,6 +21,7 @@ from vol3d.tasks.forward import (
 )
 
 CPU = torch.device("cpu")
+WORTH_MEASURING = 48
 WINDOW = Shape3(8, 12, 4)
 
 
@@ -35,6 +35,7 @@ def network(seed: int = 0) -> nn.Module:
 def timed(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> list[Form]:
     """The forms that are timed; bfloat16 takes half the time, two windows at once a bit less, compiled half of it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("vol3d.tasks.forward.WORTH_MEASURING", WORTH_MEASURING)
     monkeypatch.setattr("vol3d.tasks.forward.native_precision", lambda device: "bfloat16")
     seen: list[Form] = []
 

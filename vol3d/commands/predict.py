@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from vol3d.commands.console import Console, shown
 from vol3d.commands.outcome import Outcome
@@ -73,7 +74,19 @@ def run(arguments: argparse.Namespace) -> Outcome:
         dry_run=arguments.dry_run,
         reporter=Console(),
     )
-    lines = [f"{shown(v['output'])}  {v['seconds']['total']:.1f} s, {v['windows_run']} windows" for v in result.volumes]
+    lines = [_told(volume) for volume in result.volumes]
     lines += [f"FAILED {shown(name)}: {shown(reason)}" for name, reason in result.failed.items()]
     data = {"volumes": result.volumes, **({"failed": result.failed} if result.failed else {})}
     return Outcome(data, "\n".join(lines), exit_code=4 if result.failed else 0)
+
+
+def _told(volume: dict[str, Any]) -> str:
+    """A volume's report in two lines."""
+    seconds, forms = volume["seconds"], {f"{f['precision']}, batch {f['batch']}: {f['why']}" for f in volume["forms"]}
+    skipped = f", {volume['windows_skipped']} skipped" if volume["windows_skipped"] else ""
+    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total" and value >= 0.05)
+    device = f" and {volume['peak_device_mb']:.0f} on {volume['device']}" if volume["peak_device_mb"] else ""
+    return (
+        f"{shown(volume['output'])}  {seconds['total']:.1f} s, {volume['windows_run']} windows{skipped}\n"
+        f"    {stages} s; peak {volume['peak_rss_mb']:.0f} MiB{device}; {'; '.join(sorted(forms))}"
+    )

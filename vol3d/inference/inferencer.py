@@ -157,18 +157,18 @@ class _Sweep:
 
     def add_row(self, row: int, voxels: Tensor, origin: tuple[int, int]) -> None:
         """Run the row's windows on its planes (C, window z, y, x), whose first voxel has the padded place origin."""
-        run: list[tuple[int, int]] = []
-        for y in self.columns[0]:
-            for x in self.columns[1]:
-                if self.wanted is not None and not self.wanted(self.grid.box(row, y, x)):
-                    self.tally.unwanted += 1
-                elif self.inferencer.skip_constant and _is_constant(self._window(voxels, origin, y, x)):
-                    self.tally.constant += 1
-                else:
-                    run.append((y, x))
-                    continue
-                self._add(row, (y, x), self._background())
-                self.advance(1)
+        windows = [(y, x) for y in self.columns[0] for x in self.columns[1]]
+        kept = [w for w in windows if self.wanted is None or self.wanted(self.grid.box(row, *w))]
+        run = kept
+        if self.inferencer.skip_constant and kept:
+            # Asked of all at once: on a GPU every answer waits for whatever the device still does.
+            flags = torch.stack([_is_constant(self._window(voxels, origin, *w)) for w in kept]).tolist()
+            run = [w for w, constant in zip(kept, flags, strict=True) if not constant]
+        self.tally.unwanted += len(windows) - len(kept)
+        self.tally.constant += len(kept) - len(run)
+        for window in sorted({*windows} - {*run}):
+            self._add(row, window, self._background())
+        self.advance(len(windows) - len(run))
         self.tally.run += len(run)
         for first in range(0, len(run), self.inferencer.batch):
             group = run[first : first + self.inferencer.batch]
@@ -223,6 +223,6 @@ class _Sweep:
         )
 
 
-def _is_constant(window: Tensor) -> bool:
-    """Whether each channel of (C, z, y, x) has one value."""
-    return bool((window == window[:, :1, :1, :1]).all())
+def _is_constant(window: Tensor) -> Tensor:
+    """Whether each channel of (C, z, y, x) has one value, on the device."""
+    return (window == window[:, :1, :1, :1]).all()

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,9 @@ WORTH_MEASURING = 48
 
 WORTH_COMPILING = 900.0
 """Seconds of forwards from which on torch.compile, which takes one or two minutes, can pay."""
+
+WIDEST = 64
+"""Channels at full resolution to reckon with: cuDNN's convolutions end at 2^31 elements."""
 
 NEVER = 1e9  # seconds; JSON has no infinity
 BATCH = 2
@@ -128,7 +132,7 @@ class Forwards:
         tried = [self._timed(network, channels, window, Form(one, first)) for one in dict.fromkeys(choices)]
         best = min(tried, key=lambda timing: timing.seconds)
         for batch in (2, 4) if device.type == "cpu" else (2, 4, 8, 16, 32):
-            if wish.batch != "measured":
+            if wish.batch != "measured" or batch * math.prod(window) * WIDEST >= 2**31:
                 break
             try:
                 tried.append(self._timed(network, channels, window, Form(best.precision, batch)))
