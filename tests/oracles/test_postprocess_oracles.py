@@ -6,21 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from plain_steps import SPACING, applied
 from scipy import ndimage
 from skimage.filters import apply_hysteresis_threshold
 from skimage.morphology import flood, remove_small_holes
 
-from vol3d.postprocess.growth import grow_range
-from vol3d.postprocess.morphology import close_gaps, fill_holes
-from vol3d.postprocess.size import keep_largest, remove_small
-from vol3d.postprocess.threshold import hysteresis
+from vol3d.postprocess.flood import GrowRange
+from vol3d.postprocess.morphology import FillHoles, close_gaps
+from vol3d.postprocess.size import Largest, SizeFilter
+from vol3d.postprocess.threshold import Hysteresis
 from vol3d.regions.components import Connectivity
-from vol3d.shapes import Spacing
 
 SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=7)
 MASKS = arrays(np.bool_, SHAPES, fill=st.nothing())
 CONNECTIVITIES = st.sampled_from((6, 18, 26))
-SPACING = Spacing(0.8, 1.0, 3.0)
 
 
 def lumpy(rng: np.random.Generator, shape: tuple[int, int, int] = (20, 31, 17)) -> np.ndarray:
@@ -31,7 +30,7 @@ def lumpy(rng: np.random.Generator, shape: tuple[int, int, int] = (20, 31, 17)) 
 
 @given(mask=MASKS, voxels=st.integers(1, 9), connectivity=CONNECTIVITIES)
 def test_size_filter_is_dust(mask: np.ndarray, voxels: int, connectivity: Connectivity) -> None:
-    ours = remove_small(mask, min_volume_mm3=voxels * SPACING.voxel_mm3, spacing=SPACING, connectivity=connectivity)
+    ours = applied(SizeFilter(min_volume_mm3=voxels * SPACING.voxel_mm3, connectivity=connectivity), mask)
     theirs = cc3d.dust(mask.astype(np.uint8), threshold=voxels, connectivity=connectivity)
     np.testing.assert_array_equal(ours, theirs.astype(np.bool_))
 
@@ -41,7 +40,7 @@ def test_size_filter_is_scikit_images(rng: np.random.Generator, connectivity: Co
     from skimage.morphology import remove_small_objects
 
     mask = lumpy(rng) > 0.6
-    ours = remove_small(mask, min_volume_mm3=12 * SPACING.voxel_mm3, spacing=SPACING, connectivity=connectivity)
+    ours = applied(SizeFilter(min_volume_mm3=12 * SPACING.voxel_mm3, connectivity=connectivity), mask)
     rank = (6, 18, 26).index(connectivity) + 1
     np.testing.assert_array_equal(ours, remove_small_objects(mask, max_size=11, connectivity=rank))
     assert 0 < ours.sum() < mask.sum()
@@ -51,7 +50,7 @@ def test_size_filter_is_scikit_images(rng: np.random.Generator, connectivity: Co
 def test_largest_are_cc3ds(rng: np.random.Generator, count: int) -> None:
     mask = lumpy(rng) > 0.6
     theirs = cc3d.largest_k(mask, k=count, connectivity=26).astype(np.bool_)
-    np.testing.assert_array_equal(keep_largest(mask, count=count), theirs)
+    np.testing.assert_array_equal(applied(Largest(count=count), mask), theirs)
 
 
 @given(
@@ -61,7 +60,8 @@ def test_largest_are_cc3ds(rng: np.random.Generator, count: int) -> None:
 )
 def test_hysteresis_is_scikit_images(p: np.ndarray, low: int, more: int) -> None:
     high = min(8, low + more)
-    ours = hysteresis(p, seed_threshold=high / 8, grow_threshold=low / 8, connectivity=6)
+    step = Hysteresis(seed_threshold=high / 8, grow_threshold=low / 8, connectivity=6)
+    ours = applied(step, np.zeros(p.shape, dtype=np.bool_), probability=p)
     # scikit-image joins by faces, and its bounds are exclusive: half a grey step below ours.
     theirs = apply_hysteresis_threshold(p, low / 8 - 1 / 16, high / 8 - 1 / 16)
     np.testing.assert_array_equal(ours, theirs)
@@ -71,13 +71,13 @@ def test_hysteresis_is_scikit_images(p: np.ndarray, low: int, more: int) -> None
 def test_fill_is_scipys(mask: np.ndarray) -> None:
     # An axis of one voxel has no edge: SciPy is asked about the plane, or line, that is left.
     expected = ndimage.binary_fill_holes(np.atleast_1d(mask.squeeze())).reshape(mask.shape)
-    np.testing.assert_array_equal(fill_holes(mask, spacing=SPACING), expected)
+    np.testing.assert_array_equal(applied(FillHoles(), mask), expected)
 
 
 def test_small_holes_are_scikit_images(rng: np.random.Generator) -> None:
     mask = lumpy(rng) < 0.62
     mask[0] = mask[-1] = mask[:, 0] = mask[:, -1] = mask[:, :, 0] = mask[:, :, -1] = True  # no hole at the edge
-    ours = fill_holes(mask, spacing=SPACING, max_volume_mm3=8 * SPACING.voxel_mm3)
+    ours = applied(FillHoles(max_volume_mm3=8 * SPACING.voxel_mm3), mask)
     np.testing.assert_array_equal(ours, remove_small_holes(mask, max_size=8, connectivity=1))
     assert mask.sum() < ours.sum() < mask.size
 
@@ -97,6 +97,5 @@ def test_range_growth_from_one_voxel_is_scikit_images_flood(image: np.ndarray, t
     place = tuple(n // 2 for n in image.shape)
     mask = np.zeros(image.shape, dtype=np.bool_)
     mask[place] = True
-    middle = int(image[place])
-    ours = grow_range(mask, image, low=middle - tolerance, high=middle + tolerance).mask
+    ours = applied(GrowRange(tolerance=float(tolerance), max_growth=None), mask, image=image)
     np.testing.assert_array_equal(ours, flood(image, place, tolerance=tolerance))

@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
+from plain_steps import applied
 
-from vol3d.postprocess.gate import gate
-from vol3d.shapes import Spacing
-
-SPACING = Spacing(0.8, 1.0, 3.0)
+from vol3d.postprocess.gate import OrganGate
 
 
 def organ() -> np.ndarray:
@@ -18,7 +16,7 @@ def organ() -> np.ndarray:
     [(0.0, (5, 10, 5)), (1.0, (7, 12, 5)), (3.0, (11, 16, 7)), (-0.9, (3, 10, 5)), (-3, (0,) * 3)],
 )
 def test_the_margin_is_in_millimetres_along_every_axis(margin_mm: float, extent: tuple[int, ...]) -> None:
-    left = gate(np.ones((20, 31, 17), dtype=np.bool_), organ(), spacing=SPACING, margin_mm=margin_mm)
+    left = applied(OrganGate(margin_mm=margin_mm), np.ones((20, 31, 17), dtype=np.bool_), organ=organ())
     assert tuple(int(left.any(axis=tuple({0, 1, 2} - {axis})).sum()) for axis in range(3)) == extent
 
 
@@ -26,10 +24,5 @@ def test_nothing_is_added_and_nothing_modified() -> None:
     mask, place = np.zeros((20, 31, 17), dtype=np.bool_), organ()
     mask[10, 12, :] = True
     mask.flags.writeable = place.flags.writeable = False
-    assert gate(mask, place, spacing=SPACING).sum() == 5
-    assert gate(mask, place, spacing=SPACING, margin_mm=100.0).sum() == mask.sum()
-
-
-def test_another_shape_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"organ mask of shape \(20, 31, 17\), got \(2, 3, 4\)"):
-        gate(organ(), np.ones((2, 3, 4), dtype=np.bool_), spacing=SPACING)
+    assert applied(OrganGate(), mask, organ=place).sum() == 5
+    assert applied(OrganGate(margin_mm=100.0), mask, organ=place).sum() == mask.sum()

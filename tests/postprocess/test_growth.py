@@ -1,13 +1,18 @@
 import math
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from plain_steps import SPACING, applied
 
 from vol3d.postprocess import growth
-from vol3d.postprocess.growth import grow_range, grow_slices, median_range
+from vol3d.postprocess.flood import GrowRange
+from vol3d.postprocess.growth import grow_slices
+from vol3d.postprocess.scene import Scene
+from vol3d.postprocess.steps import apply_steps
 
 
 @st.composite
@@ -99,8 +104,7 @@ def test_unsigned_grey_values_do_not_wrap(form: str, values: tuple[int, int], to
         if form == "slices":
             grown = grow_slices(mask, image, tolerance=tolerance).mask
         else:
-            low, high = median_range(mask, image, tolerance)
-            grown = grow_range(mask, image, low=low, high=high).mask
+            grown = applied(GrowRange(tolerance=tolerance, max_growth=None), mask, image=image)
         assert grown[2].all() == grown[3].any() == grows
         assert grown[0].all()  # its own value always goes on
 
@@ -123,7 +127,10 @@ def test_a_leak_is_refused_whole_and_the_rest_grows(form: str) -> None:
     def grown(max_growth: float) -> growth.Growth:
         if form == "slices":
             return grow_slices(mask, image, tolerance=10, max_growth=max_growth)
-        return grow_range(mask, image, low=890, high=910, max_growth=max_growth)
+        step = GrowRange(tolerance=10.0, max_growth=None if max_growth == math.inf else max_growth)
+        done = apply_steps(mask[None], [step], Scene(SPACING, ("vessel",), image=image))
+        refused = re.search(r"(\d+) components refused", done.report[0].note)
+        return growth.Growth(done.masks[0], int(refused[1]) if refused else 0)
 
     free, bounded = grown(math.inf), grown(4.0)
     tube, leaking = np.s_[:, :12], np.s_[:12, 15:]
@@ -153,29 +160,35 @@ def test_ranges_add_what_is_joined_and_no_more(
     for array in scene:
         array.flags.writeable = False
     less, more = (
-        grow_range(mask, image, low=5 - t, high=5 + t, allowed=allowed, connectivity=connectivity).mask  # type: ignore[arg-type]
-        for t in sorted(pair)
+        applied(
+            GrowRange(tolerance=t, connectivity=connectivity, within="organ", max_growth=None),  # type: ignore[arg-type]
+            mask,
+            image=image,
+            organ=allowed,
+        )
+        for t in sorted(float(t) for t in pair)
     )
-    assert (less.dtype, less.shape) == (np.bool_, mask.shape)
     assert not (mask & ~less).any()
     assert not (less & ~more).any()
     added = more & ~mask
     assert not (added & ~allowed).any()
-    assert (np.abs(image[added].astype(int) - 5) <= max(pair)).all()
-    again = grow_range(more, image, low=5 - max(pair), high=5 + max(pair), allowed=allowed, connectivity=connectivity)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(again.mask, more)
+    assert not mask.any() or (np.abs(image[added] - np.median(image[mask].astype(float))) <= max(pair)).all()
 
 
 def test_empty_masks_and_closed_volumes_stay() -> None:
     mask, image = two_vessels()
     nothing = np.zeros_like(mask)
     for form in (
-        lambda m, allowed: grow_slices(m, image, tolerance=10, allowed=allowed, max_growth=2.0),
-        lambda m, allowed: grow_range(m, image, low=0, high=999, allowed=allowed, max_growth=2.0),
+        lambda m, organ: grow_slices(m, image, tolerance=10, allowed=organ, max_growth=2.0).mask,
+        lambda m, organ: applied(
+            GrowRange(tolerance=999.0, max_growth=2.0, within="volume" if organ is None else "organ"),
+            m,
+            image=image,
+            organ=organ,
+        ),
     ):
-        assert not form(nothing, None).mask.any()
-        np.testing.assert_array_equal(form(mask, nothing).mask, mask)
-    assert all(math.isnan(v) for v in median_range(nothing, image, 3.0))
+        assert not form(nothing, None).any()
+        np.testing.assert_array_equal(form(mask, nothing), mask)
 
 
 def test_refusals() -> None:
@@ -183,9 +196,9 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match=r"an image of the mask's shape"):
         grow_slices(mask, image[1:], tolerance=1)
     with pytest.raises(ValueError, match=r"an allowed mask of the mask's shape"):
-        grow_range(mask, image, low=0, high=1, allowed=mask[1:])
+        grow_slices(mask, image, tolerance=1, allowed=mask[1:])
     with pytest.raises(ValueError, match="width -1"):
-        grow_range(mask, image, low=1, high=0)
+        grow_slices(mask, image, tolerance=-1)
     with pytest.raises(ValueError, match="min_neighbours must be 1 to 9, got 10"):
         grow_slices(mask, image, tolerance=1, min_neighbours=10)
     with pytest.raises(ValueError, match="max_growth must be 1 or more, got nan"):

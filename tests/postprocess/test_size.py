@@ -3,13 +3,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from plain_steps import applied
 
-from vol3d.postprocess.size import keep_largest, remove_small, voxels_in
+from vol3d.postprocess.size import Largest, SizeFilter, voxels_in
 from vol3d.regions.components import component_sizes, label
 from vol3d.shapes import Spacing
 
 MASKS = arrays(np.bool_, array_shapes(min_dims=3, max_dims=3, max_side=6))
-SPACING = Spacing(0.8, 1.0, 3.0)
 
 
 def three_pieces() -> np.ndarray:
@@ -22,7 +22,7 @@ def three_pieces() -> np.ndarray:
 
 @pytest.mark.parametrize(("min_volume_mm3", "left"), [(0.0, 32), (4.8, 32), (4.9, 30), (7.2, 30), (7.3, 27), (70, 0)])
 def test_the_bound_is_a_volume_and_inclusive(min_volume_mm3: float, left: int) -> None:
-    assert remove_small(three_pieces(), min_volume_mm3=min_volume_mm3, spacing=SPACING).sum() == left
+    assert applied(SizeFilter(min_volume_mm3=min_volume_mm3), three_pieces()).sum() == left
 
 
 @pytest.mark.parametrize(("step", "voxel_mm3"), [(0.1, 0.001), (0.3, 0.027), (0.7, 0.343), (0.05, 0.000125)])
@@ -33,7 +33,7 @@ def test_rounding_of_the_spacing_costs_no_voxel(step: float, voxel_mm3: float) -
 
 @given(mask=MASKS, count=st.integers(1, 4), connectivity=st.sampled_from((6, 18, 26)))
 def test_the_largest_are_as_many_and_none_left_is_larger(mask: np.ndarray, count: int, connectivity: int) -> None:
-    kept = keep_largest(mask, count=count, connectivity=connectivity)  # type: ignore[arg-type]
+    kept = applied(Largest(count=count, connectivity=connectivity), mask)  # type: ignore[arg-type]
     found = label(kept, connectivity=connectivity)  # type: ignore[arg-type]
     rest = component_sizes(label(mask & ~kept, connectivity=connectivity))  # type: ignore[arg-type]
     assert not (kept & ~mask).any()
@@ -45,4 +45,4 @@ def test_the_largest_are_as_many_and_none_left_is_larger(mask: np.ndarray, count
 def test_of_equal_components_the_first_stays() -> None:
     mask = np.zeros((20, 31, 17), dtype=np.bool_)
     mask[15, 3, 1:3] = mask[4, 20, 5:7] = mask[9, 30, 15:] = True
-    assert np.argwhere(keep_largest(mask, count=2))[:, 0].tolist() == [4, 4, 9, 9]
+    assert np.argwhere(applied(Largest(count=2), mask))[:, 0].tolist() == [4, 4, 9, 9]

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vol3d.errors import UsageError
+from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
-from vol3d.postprocess.growth import GrowRange, GrowSlices
+from vol3d.postprocess.growth import GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Scene, Step
 from vol3d.postprocess.size import Largest, SizeFilter

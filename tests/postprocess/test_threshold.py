@@ -6,8 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from plain_steps import applied
 
-from vol3d.postprocess.threshold import decide, hysteresis, label_values, seed_counts
+from vol3d.postprocess.threshold import Hysteresis, decide, label_values
 from vol3d.regions.components import Connectivity
 
 SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=6)
@@ -18,6 +19,10 @@ CONNECTIVITIES = st.sampled_from((6, 18, 26))
 
 def decided(p: np.ndarray, *how: Any) -> np.ndarray:
     return decide(torch.from_numpy(p), *how).numpy()
+
+
+def hysteresis(p: np.ndarray, **fields: Any) -> np.ndarray:
+    return applied(Hysteresis(**fields), np.zeros(p.shape, dtype=np.bool_), probability=p)
 
 
 @given(p=PROBABILITIES, pair=st.tuples(TENTHS, TENTHS), least=st.integers(1, 4), connectivity=CONNECTIVITIES)
@@ -39,15 +44,6 @@ def test_equal_thresholds_are_a_plain_threshold(p: np.ndarray, t: float, connect
     mask = hysteresis(p, seed_threshold=t, grow_threshold=t, connectivity=connectivity)
     np.testing.assert_array_equal(mask, p >= t)
     np.testing.assert_array_equal(mask, decided(p[None], "sigmoid", t)[0])
-
-
-@given(p=PROBABILITIES, low=TENTHS, data=st.data())
-def test_one_labelling_answers_every_triplet(p: np.ndarray, low: float, data: st.DataObject) -> None:
-    ladder = [t / 10 for t in range(round(low * 10), 11)]
-    found = seed_counts(p, grow_threshold=low, seed_thresholds=ladder)
-    high, least = data.draw(st.sampled_from(ladder)), data.draw(st.integers(1, 5))
-    expected = hysteresis(p, seed_threshold=high, grow_threshold=low, min_seed_voxels=least)
-    np.testing.assert_array_equal(found.mask(high, least), expected)
 
 
 def test_a_component_needs_all_its_seed_voxels() -> None:
@@ -100,10 +96,10 @@ def test_any_slab_split_decides_the_same(p: np.ndarray, cut: int) -> None:
 
 def test_refusals() -> None:
     p = np.zeros((2, 3, 4, 5), dtype=np.float32)
-    with pytest.raises(ValueError, match=r"grow_threshold 0.7 must not be above a seed_threshold \[0.3\]"):
-        hysteresis(p[0], seed_threshold=0.3, grow_threshold=0.7)
+    with pytest.raises(ValueError, match=r"grow_threshold must be in \[0, seed_threshold 0.3\], got 0.7"):
+        Hysteresis(seed_threshold=0.3, grow_threshold=0.7)
     with pytest.raises(ValueError, match="min_seed_voxels must be 1 or more, got 0"):
-        hysteresis(p[0], seed_threshold=0.7, grow_threshold=0.3, min_seed_voxels=0)
+        Hysteresis(seed_threshold=0.7, grow_threshold=0.3, min_seed_voxels=0)
     with pytest.raises(ValueError, match=r"for each of 2 regions, got \(0.5,\)"):
         decided(p, "sigmoid", (0.5,))
     with pytest.raises(ValueError, match="got 50"):

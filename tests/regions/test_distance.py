@@ -1,10 +1,13 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from vol3d.regions.distance import dilate_mm, distance_mm, erode_mm, nearest_mm
+from vol3d.regions import distance
+from vol3d.regions.distance import dilate_mm, distance_mm, erode_mm, nearest_mm, offset_mm
 from vol3d.shapes import Spacing
 
 SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=6)
@@ -57,3 +60,27 @@ def test_the_axis_of_a_spacing_matters() -> None:
 def test_a_negative_radius_is_refused() -> None:
     with pytest.raises(ValueError, match="got -1"):
         dilate_mm(np.ones((2, 2, 2), dtype=np.bool_), -1.0, Spacing(1, 1, 1))
+
+
+@pytest.mark.parametrize("radius_mm", [0.9, 2.5, 6.0])
+def test_tiles_are_not_seen(radius_mm: float, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    mask, spacing = rng.random((20, 31, 17)) < 0.01, Spacing(0.8, 1.0, 3.0)
+    mask[3:18, 4:21, 6:15] = True
+    whole = dilate_mm(mask, radius_mm, spacing), erode_mm(mask, radius_mm, spacing)
+    seen: list[int] = []
+    measured = distance.distance_mm
+    monkeypatch.setattr(distance, "distance_mm", lambda m, s: seen.append(m.size) or measured(m, s))
+    monkeypatch.setattr(distance, "TILE_VOXELS", 1000)
+    cut = dilate_mm(mask, radius_mm, spacing), erode_mm(mask, radius_mm, spacing)
+    np.testing.assert_array_equal(np.stack(cut), np.stack(whole))
+    assert len(seen) > 2
+    assert max(seen) < mask.size / 2
+
+
+def test_offset_dilates_above_zero_and_erodes_below() -> None:
+    mask = np.zeros((9, 9, 9), dtype=np.bool_)
+    mask[3:6, 3:6, 3:6] = True
+    spacing = Spacing(0.8, 1.0, 3.0)
+    assert [int(offset_mm(mask, mm, spacing).sum()) for mm in (1.0, 0.0, -1.0)] == [63, 27, 3]
+    with pytest.raises(ValueError, match="got nan"):
+        offset_mm(mask, math.nan, spacing)

@@ -85,7 +85,7 @@ def test_the_mask_is_the_same_each_time() -> None:
     assert (blobs(24) == blobs(24)).all()
 
 
-def test_the_sliding_window_is_measured_beside_its_peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sliding_window_is_measured_beside_its_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vol3d.tasks.benchmark_inference.REPEATS", 1)
     data = Path(__file__).parents[1] / "data"
     notes = Notes()

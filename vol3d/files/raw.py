@@ -56,28 +56,29 @@ class RawVoxels:
                 volume[row] = rows[:, box.slices[2]]
         return out if self.dtype.isnative else out.astype(self.dtype.newbyteorder("="))
 
-    def write(self, box: Box, voxels: NDArray[Any]) -> None:
-        """Store a (C, Z, Y, X) array at the box.
+    def write(self, box: Box, voxels: NDArray[Any], *, channel: int | None = None) -> None:
+        """Store a (C, Z, Y, X) array at the box; (1, Z, Y, X) where one channel is given.
 
         Raises:
             ValueError: its shape is not the box's, or its type would lose more than precision.
             ResourceError: the disk is full.
         """
-        if voxels.shape != (self.shape[0], *box.shape):
-            raise ValueError(f"expected an array of shape {(self.shape[0], *box.shape)}, got {voxels.shape}")
+        channels = range(self.shape[0]) if channel is None else (channel,)
+        if voxels.shape != (len(channels), *box.shape):
+            raise ValueError(f"expected an array of shape {(len(channels), *box.shape)}, got {voxels.shape}")
         data = np.ascontiguousarray(voxels.astype(self.dtype, casting="same_kind", copy=False))
         (height, width), extent = self.shape[2:], box.shape
         with writing(self.name):
-            for channel in range(self.shape[0]):
+            for volume, number in zip(data, channels, strict=True):
                 if (extent.y, extent.x) == (height, width):
-                    self._store(data[channel], channel, *box.start)
+                    self._store(volume, number, *box.start)
                     continue
                 for row, z in enumerate(range(box.start.z, box.stop.z)):
                     if extent.x == width:
-                        self._store(data[channel, row], channel, z, *box.start[1:])
+                        self._store(volume[row], number, z, *box.start[1:])
                         continue
                     for line, y in enumerate(range(box.start.y, box.stop.y)):
-                        self._store(data[channel, row, line], channel, z, y, box.start.x)
+                        self._store(volume[row, line], number, z, y, box.start.x)
 
     def stream(self) -> Iterator[bytes]:
         """The array's bytes in order, in pieces of at most 1 MiB."""

@@ -4,28 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Step
-from vol3d.regions.distance import dilate_mm, erode_mm
-from vol3d.shapes import Spacing
-
-
-def gate(mask: Mask, organ: Mask, *, spacing: Spacing, margin_mm: float = 0.0) -> Mask:
-    """The voxels of a (Z, Y, X) mask inside the organ mask of the same shape.
-
-    A positive margin_mm dilates the organ first (the distance is inclusive), a negative one erodes it.
-
-    Raises:
-        ValueError: the shapes differ, or the margin is not finite.
-    """
-    if mask.shape != organ.shape:
-        raise ValueError(f"expected an organ mask of shape {mask.shape}, got {organ.shape}")
-    moved = dilate_mm if margin_mm >= 0 else erode_mm
-    return mask & (moved(organ, abs(margin_mm), spacing) if margin_mm else organ)
+from vol3d.postprocess.blocks import LocalStep
+from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrganGate(Step):
-    """Remove what lies outside the organ mask, dilated (margin above zero) or eroded (below)."""
+class OrganGate(LocalStep):
+    """Remove what lies outside the organ mask, dilated (margin above zero, inclusive) or eroded (below)."""
 
     name: ClassVar[str] = "organ_gate"
     locality: ClassVar[Locality] = "halo"
@@ -41,4 +26,4 @@ class OrganGate(Step):
 
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:
         """The mask inside the organ."""
-        return Applied(gate(mask, scene.organ, spacing=scene.spacing, margin_mm=self.margin_mm))
+        return Applied(mask & scene.organ_moved(self.margin_mm))

@@ -1,4 +1,4 @@
-"""Grow a mask along grey values: slice sweeps, and the components of a range of grey values.
+"""Grow a mask along grey values, from slice to slice, and what all growth shares.
 
 Growth only adds. Where it may add is a mask of the caller's (allowed), and a component that grows
 more than max_growth times its voxels has leaked: it is given back ungrown, whole. The refused
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Step
-from vol3d.regions.components import Connectivity, component_sizes, keep, label
+from vol3d.regions.components import component_sizes, keep, label
 from vol3d.regions.distance import dilate_mm
 from vol3d.shapes import Shape3
 
@@ -65,42 +65,6 @@ def grow_slices(
         if not count:
             return Growth(grown | mask, refused)
         sources, refused = sources & ~leaks, refused + count
-
-
-def grow_range(
-    mask: Mask,
-    image: NDArray[Any],
-    *,
-    low: float,
-    high: float,
-    allowed: Mask | None = None,
-    max_growth: float = math.inf,
-    connectivity: Connectivity = 26,
-) -> Growth:
-    """A mask and every voxel of low <= grey value <= high that is joined to it by such voxels.
-
-    mask, image and allowed (None: everywhere) are (Z, Y, X). The range is fixed, so the result does
-    not hang on an order; median_range gives one from the mask's own grey values.
-
-    Raises:
-        ValueError: shapes differ, low > high, or max_growth < 1.
-    """
-    _check(mask, image, allowed, high - low, max_growth)
-    reach = (image >= low) & (image <= high)
-    if allowed is not None:
-        reach &= allowed
-    reach |= mask
-    components = label(reach, connectivity=connectivity)
-    sizes, starts = component_sizes(components), _count(components.labels, mask, components.count)
-    touched = starts > 0
-    fine = touched & (sizes <= max_growth * starts) if max_growth < math.inf else touched
-    return Growth(keep(components, fine) | mask, int(np.count_nonzero(touched) - np.count_nonzero(fine)))
-
-
-def median_range(mask: Mask, image: NDArray[Any], tolerance: float) -> tuple[float, float]:
-    """The grey values within tolerance of the median inside a (Z, Y, X) mask; (nan, nan) if that is empty."""
-    middle = float(np.median(image[mask].astype(np.float64))) if mask.any() else math.nan
-    return middle - tolerance, middle + tolerance
 
 
 def _front(sources: Mask, image: NDArray[Any], free: Mask, tolerance: float, min_neighbours: int, most: float) -> Mask:
@@ -162,7 +126,7 @@ def _check(mask: Mask, image: NDArray[Any], allowed: Mask | None, tolerance: flo
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Grow(Step):
+class Grow(Step):
     """What both forms of growth share: the tolerance in normalised grey values, and the bounds."""
 
     locality: ClassVar[Locality] = "whole"
@@ -184,7 +148,8 @@ class _Grow(Step):
         """The grey values, and what bounds the growth."""
         return Needs(image=True, probability=self.min_probability is not None, organ=self.within == "organ")
 
-    def _allowed(self, mask: Mask, scene: RegionScene) -> Mask | None:
+    def allowed(self, mask: Mask, scene: RegionScene) -> Mask | None:
+        """Where voxels may be added, (Z, Y, X); None for everywhere."""
         bounds = []
         if self.min_probability is not None:
             bounds.append(scene.probability >= self.min_probability)
@@ -195,16 +160,17 @@ class _Grow(Step):
         return np.logical_and.reduce(bounds) if bounds else None
 
     @property
-    def _most(self) -> float:
+    def most(self) -> float:
+        """How many times its voxels a component may have in the end."""
         return math.inf if self.max_growth is None else self.max_growth
 
-    def _said(self, growth: Growth, note: str = "") -> Applied:
-        leak = f"{growth.refused} components refused: they grew more than {self.max_growth} times"
-        return Applied(growth.mask, "; ".join(filter(None, (note, leak if growth.refused else ""))))
+    def told(self, refused: int) -> str:
+        """The report's words about components that were refused; none without one."""
+        return f"{refused} components refused: they grew more than {self.max_growth} times" if refused else ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrowSlices(_Grow):
+class GrowSlices(Grow):
     """Carry the mask from slice to slice along z where grey values go on."""
 
     name: ClassVar[str] = "grow_slices"
@@ -222,32 +188,7 @@ class GrowSlices(_Grow):
             scene.image,
             tolerance=self.tolerance,
             min_neighbours=self.min_neighbours,
-            allowed=self._allowed(mask, scene),
-            max_growth=self._most,
+            allowed=self.allowed(mask, scene),
+            max_growth=self.most,
         )
-        return self._said(growth)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GrowRange(_Grow):
-    """Flood from the mask through the grey values within tolerance of its own median."""
-
-    name: ClassVar[str] = "grow_range"
-
-    connectivity: Connectivity = 26
-
-    def apply(self, mask: Mask, scene: RegionScene) -> Applied:
-        """The grown mask; an empty one stays empty."""
-        low, high = median_range(mask, scene.image, self.tolerance)
-        if math.isnan(low):
-            return Applied(mask, "no voxels to grow from")
-        growth = grow_range(
-            mask,
-            scene.image,
-            low=low,
-            high=high,
-            allowed=self._allowed(mask, scene),
-            max_growth=self._most,
-            connectivity=self.connectivity,
-        )
-        return self._said(growth, f"grey values {low:g} to {high:g}")
+        return Applied(growth.mask, self.told(growth.refused))

@@ -4,34 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from vol3d.geometry.box import Box
-from vol3d.postprocess.scene import Applied, Locality, Mask, RegionScene, Step
-from vol3d.regions.components import component_sizes, keep, label
-from vol3d.regions.distance import dilate_mm, erode_mm
+from vol3d.postprocess.blocks import BlockStep, LocalStep, Region
+from vol3d.postprocess.scene import Applied, Locality, Mask, RegionScene
+from vol3d.regions.blocks import AT_EDGE, VOXELS
+from vol3d.regions.distance import dilate_mm, erode_mm, reach_voxels
 from vol3d.shapes import Spacing
-
-
-def fill_holes(mask: Mask, *, spacing: Spacing, max_volume_mm3: float = math.inf) -> Mask:
-    """A (Z, Y, X) mask and its holes of at most max_volume_mm3 (inclusive, to a millionth of a voxel).
-
-    A hole is a component of the background that does not reach the volume's edge; background voxels
-    join by their faces (6), the partner of 26-connected foreground. A tube that is open at the edge
-    has no hole. A volume one voxel thick has no edge along that axis: its holes lie in its plane.
-    """
-    result = mask.copy()
-    box = Box.around(mask)  # every hole lies inside it, and what reaches its faces reaches the edge
-    if box is None:
-        return result
-    background = label(~mask[box.slices], connectivity=6)
-    sizes = component_sizes(background)
-    holes = sizes * spacing.voxel_mm3 <= max_volume_mm3 + 1e-6 * spacing.voxel_mm3
-    for axis in (a for a in range(3) if mask.shape[a] > 1):
-        for end in (0, -1):
-            holes[np.unique(background.labels.take(end, axis=axis))] = False
-    result[box.slices] |= keep(background, holes)
-    return result
 
 
 def close_gaps(mask: Mask, *, radius_mm: float, spacing: Spacing) -> Mask:
@@ -43,8 +20,13 @@ def close_gaps(mask: Mask, *, radius_mm: float, spacing: Spacing) -> Mask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillHoles(Step):
-    """Fill enclosed background, all of it or small pieces only."""
+class FillHoles(BlockStep):
+    """Fill enclosed background, all of it or small pieces only (inclusive, to a millionth of a voxel).
+
+    A hole is a component of the background that does not reach the volume's edge; background voxels
+    join by their faces (6), the partner of 26-connected foreground. A tube that is open at the edge
+    has no hole. A volume one voxel thick has no edge along that axis: its holes lie in its plane.
+    """
 
     name: ClassVar[str] = "fill_holes"
     locality: ClassVar[Locality] = "components"
@@ -55,14 +37,18 @@ class FillHoles(Step):
         fine = self.max_volume_mm3 is None or self.max_volume_mm3 > 0
         self.require("max_volume_mm3", fine, "more than zero cubic millimetres, or null for any hole")
 
-    def apply(self, mask: Mask, scene: RegionScene) -> Applied:
-        """The mask and its holes."""
-        limit = math.inf if self.max_volume_mm3 is None else self.max_volume_mm3
-        return Applied(fill_holes(mask, spacing=scene.spacing, max_volume_mm3=limit))
+    def run(self, region: Region) -> str:
+        """Add the holes."""
+        voxel_mm3 = region.scene.spacing.voxel_mm3
+        limit_mm3 = math.inf if self.max_volume_mm3 is None else self.max_volume_mm3
+        found = region.components((VOXELS, AT_EDGE), connectivity=6, of=lambda part: ~part.mask)
+        voxels, at_edge = found.measured
+        region.add(found, (voxels * voxel_mm3 <= limit_mm3 + 1e-6 * voxel_mm3) & ~at_edge)
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CloseGaps(Step):
+class CloseGaps(LocalStep):
     """Close gaps up to twice a radius wide."""
 
     name: ClassVar[str] = "close_gaps"
@@ -72,6 +58,10 @@ class CloseGaps(Step):
 
     def __post_init__(self) -> None:
         self.require("radius_mm", 0 <= self.radius_mm < math.inf, "zero or more millimetres")
+
+    def reach(self, spacing: Spacing) -> int:
+        """Twice the radius: dilated, then eroded."""
+        return 2 * reach_voxels(self.radius_mm, spacing)[0]
 
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:
         """The closed mask."""

@@ -3,14 +3,21 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.shapes import Spacing
+from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.box import Box
+from vol3d.preprocess.margin import MarginView
+from vol3d.shapes import Shape3, Spacing
+from vol3d.volume.source import ArraySource, ArrayStore, VolumeSource, VolumeStore
 
 Mask = NDArray[np.bool_]
+
+Source = TypeVar("Source", bound=VolumeSource)
 
 Locality = Literal["voxel", "halo", "components", "whole"]
 """What a voxel's fate hangs on: itself, a bounded neighbourhood, its component, or the whole volume."""
@@ -29,8 +36,49 @@ class Needs:
 
 
 @dataclass(frozen=True)
+class StoredScene:
+    """What belongs to one volume, on one grid, wherever it lies: read box by box, and never modified.
+
+    probability has a channel per region (no background), in [0, 1]; image's first channel is the grey values
+    as the plan normalises them; organ is a bool mask.
+
+    Raises:
+        ValueError: the grids differ, probability has another number of channels, or organ is no mask.
+    """
+
+    spacing: Spacing
+    regions: tuple[str, ...]
+    probability: VolumeStore | None = None
+    image: VolumeSource | None = None
+    organ: VolumeSource | None = None
+
+    def __post_init__(self) -> None:
+        if self.probability is not None and self.probability.channels != len(self.regions):
+            raise ValueError(
+                f"expected one probability channel per region {self.regions}, got {self.probability.channels}"
+            )
+        if self.organ is not None and self.organ.dtype != np.bool_:
+            raise ValueError(f"expected a bool organ mask, got {self.organ.dtype}")
+        grids = dict(self.grids())
+        if len(set(grids.values())) > 1:
+            raise ValueError(
+                f"expected one (z, y, x) grid, got { {name: tuple(grid) for name, grid in grids.items()} }"
+            )
+
+    def grids(self) -> Iterator[tuple[str, Shape3]]:
+        """Name and (z, y, x) shape of each volume that is there."""
+        for field in fields(Needs):
+            if (source := getattr(self, field.name)) is not None:
+                yield field.name, source.shape
+
+    def missing(self, needs: Needs) -> tuple[str, ...]:
+        """What needs asks for and is not there."""
+        return tuple(f.name for f in fields(needs) if getattr(needs, f.name) and getattr(self, f.name) is None)
+
+
+@dataclass(frozen=True)
 class Scene:
-    """The arrays of one volume on one grid, in memory or memory-mapped; none is ever modified.
+    """A StoredScene of arrays in memory, or memory-mapped; none is ever modified.
 
     probability is (R, Z, Y, X) float in [0, 1], one channel per region (no background); image is
     (Z, Y, X), the first channel's grey values as the plan normalises them; organ is (Z, Y, X) bool.
@@ -46,58 +94,73 @@ class Scene:
     organ: Mask | None = None
 
     def __post_init__(self) -> None:
-        if self.probability is not None and len(self.probability) != len(self.regions):
-            raise ValueError(f"expected one probability channel per region {self.regions}, got {len(self.probability)}")
-        if self.organ is not None and self.organ.dtype != np.bool_:
-            raise ValueError(f"expected a bool organ mask, got {self.organ.dtype}")
-        if len({shape for _, shape in self.grids()}) > 1:
-            raise ValueError(f"expected one (z, y, x) grid, got {dict(self.grids())}")
+        self.stored()
 
-    def grids(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        """Name and (z, y, x) shape of each array that is there."""
-        if self.probability is not None:
-            yield "probability", self.probability.shape[1:]
-        if self.image is not None:
-            yield "image", self.image.shape
-        if self.organ is not None:
-            yield "organ", self.organ.shape
-
-    def of(self, region: str) -> "RegionScene":
-        """What a step that works on one region sees."""
-        return RegionScene(self, self.regions.index(region))
-
-    def missing(self, needs: Needs) -> tuple[str, ...]:
-        """The arrays that needs asks for and that are not there."""
-        return tuple(f.name for f in fields(needs) if getattr(needs, f.name) and getattr(self, f.name) is None)
+    def stored(self) -> StoredScene:
+        """The same, read box by box."""
+        affine = from_spacing(self.spacing)
+        p, image, organ = self.probability, self.image, self.organ
+        return StoredScene(
+            self.spacing,
+            self.regions,
+            None if p is None else ArrayStore(p, affine),
+            None if image is None else ArraySource(image[None], affine),
+            None if organ is None else ArraySource(organ[None], affine),
+        )
 
 
 @dataclass(frozen=True)
 class RegionScene:
-    """One region's part of a scene. Every array is (Z, Y, X); one that is not there is refused with a sentence."""
+    """One region's part of a scene, in a box. Every array is (Z, Y, X), and read when it is first asked for.
 
-    scene: Scene
+    What is not there is refused with a sentence.
+    """
+
+    scene: StoredScene
     region: int
+    box: Box
+
+    def within(self, box: Box) -> "RegionScene":
+        """A box of this box."""
+        return RegionScene(self.scene, self.region, box.shifted(self.box.start))
+
+    @property
+    def name(self) -> str:
+        """The region's."""
+        return self.scene.regions[self.region]
 
     @property
     def spacing(self) -> Spacing:
         """Millimetres between voxel centres."""
         return self.scene.spacing
 
-    @property
+    @cached_property
     def probability(self) -> NDArray[Any]:
         """The region's probability in [0, 1]."""
-        result: NDArray[Any] = _given(self.scene.probability, "the probability")[self.region]
-        return result
+        return self._read(_given(self.scene.probability, "the probability").channel(self.region))
 
-    @property
+    @cached_property
     def image(self) -> NDArray[Any]:
         """Normalised grey values of the first channel."""
-        return _given(self.scene.image, "the image")
+        return self._read(_given(self.scene.image, "the image"))
 
     @property
+    def image_dtype(self) -> np.dtype[Any]:
+        """The type of the grey values, without reading one."""
+        return _given(self.scene.image, "the image").dtype
+
+    @cached_property
     def organ(self) -> Mask:
         """The organ mask."""
-        return _given(self.scene.organ, "an organ mask")
+        return self.organ_moved(0.0)
+
+    def organ_moved(self, margin_mm: float) -> Mask:
+        """The organ mask dilated by a margin above zero, eroded by one below; what lies around the box counts."""
+        return self._read(MarginView(_given(self.scene.organ, "an organ mask"), margin_mm))
+
+    def _read(self, source: VolumeSource) -> NDArray[Any]:
+        voxels: NDArray[Any] = source.read(self.box)[0]
+        return voxels
 
 
 @dataclass(frozen=True)
@@ -106,6 +169,23 @@ class Applied:
 
     mask: Mask
     note: str = ""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did to one region, in voxels."""
+
+    step: str
+    region: str
+    voxels_before: int
+    removed: int
+    added: int
+    note: str = ""
+
+    @property
+    def voxels_after(self) -> int:
+        """Voxels that the region has after the step."""
+        return self.voxels_before - self.removed + self.added
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +218,7 @@ class Step(ABC):
             raise ValueError(f"{self.name}: {field} must be {expected}, got {getattr(self, field)!r}")
 
 
-def _given(array: NDArray[Any] | None, what: str) -> NDArray[Any]:
-    if array is None:
+def _given(source: Source | None, what: str) -> Source:
+    if source is None:
         raise ValueError(f"a post-processing step needs {what}, and none was given")
-    return array
+    return source

@@ -6,8 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from vol3d.postprocess.scene import Applied, Locality, Mask, RegionScene, Step
-from vol3d.regions.components import Connectivity, component_sizes, keep, label
+from vol3d.postprocess.blocks import BlockStep, Region
+from vol3d.postprocess.scene import Locality
+from vol3d.regions.blocks import FIRST, VOXELS
+from vol3d.regions.components import Connectivity
 from vol3d.shapes import Spacing
 
 
@@ -16,29 +18,9 @@ def voxels_in(volume_mm3: float, spacing: Spacing) -> int:
     return math.ceil(volume_mm3 / spacing.voxel_mm3 - 1e-6)
 
 
-def remove_small(mask: Mask, *, min_volume_mm3: float, spacing: Spacing, connectivity: Connectivity = 26) -> Mask:
-    """The components of a (Z, Y, X) mask of at least min_volume_mm3 (inclusive, to a millionth of a voxel)."""
-    components = label(mask, connectivity=connectivity)
-    return keep(components, component_sizes(components) >= voxels_in(min_volume_mm3, spacing))
-
-
-def keep_largest(mask: Mask, *, count: int = 1, connectivity: Connectivity = 26) -> Mask:
-    """The count largest components of a (Z, Y, X) mask; of equal ones that whose first voxel comes first."""
-    components = label(mask, connectivity=connectivity)
-    if components.count <= count:
-        return mask.copy()
-    sizes = component_sizes(components)
-    # Labels are numbered in no promised order, so ties are settled by place.
-    labels, first = np.unique(components.labels[mask], return_index=True)
-    ranked = labels[np.lexsort((first, -sizes[labels]))]
-    kept = np.zeros(components.count + 1, dtype=np.bool_)
-    kept[ranked[:count]] = True
-    return keep(components, kept)
-
-
 @dataclass(frozen=True, kw_only=True)
-class SizeFilter(Step):
-    """Remove components smaller than a volume."""
+class SizeFilter(BlockStep):
+    """Remove components smaller than a volume (inclusive, to a millionth of a voxel)."""
 
     name: ClassVar[str] = "size_filter"
     locality: ClassVar[Locality] = "components"
@@ -49,21 +31,21 @@ class SizeFilter(Step):
     def __post_init__(self) -> None:
         self.require("min_volume_mm3", 0 <= self.min_volume_mm3 < math.inf, "zero or more cubic millimetres")
 
-    def apply(self, mask: Mask, scene: RegionScene) -> Applied:
-        """The mask without its small components."""
-        needed = voxels_in(self.min_volume_mm3, scene.spacing)
-        result = remove_small(
-            mask, min_volume_mm3=self.min_volume_mm3, spacing=scene.spacing, connectivity=self.connectivity
-        )
-        return Applied(result, f"components of fewer than {needed} voxels")
+    def run(self, region: Region) -> str:
+        """Remove the small components."""
+        needed = voxels_in(self.min_volume_mm3, region.scene.spacing)
+        found = region.components((VOXELS,), connectivity=self.connectivity)
+        (voxels,) = found.measured
+        region.keep(found, voxels >= needed)
+        return f"components of fewer than {needed} voxels"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Largest(Step):
-    """Keep the largest components."""
+class Largest(BlockStep):
+    """Keep the largest components; of equal ones those whose first voxel comes first."""
 
     name: ClassVar[str] = "largest"
-    locality: ClassVar[Locality] = "whole"
+    locality: ClassVar[Locality] = "components"
 
     count: int = 1
     connectivity: Connectivity = 26
@@ -71,6 +53,13 @@ class Largest(Step):
     def __post_init__(self) -> None:
         self.require("count", self.count >= 1, "1 or more")
 
-    def apply(self, mask: Mask, scene: RegionScene) -> Applied:  # noqa: ARG002
-        """The mask's largest components."""
-        return Applied(keep_largest(mask, count=self.count, connectivity=self.connectivity))
+    def run(self, region: Region) -> str:
+        """Keep the largest components."""
+        found = region.components((VOXELS, FIRST), connectivity=self.connectivity)
+        voxels, first = found.measured
+        # Components are numbered in no promised order, so ties are settled by place; the first entry is the background.
+        ranked = np.lexsort((first[1:], -voxels[1:])) + 1
+        kept = np.zeros(voxels.shape, dtype=np.bool_)
+        kept[ranked[: self.count]] = True
+        region.keep(found, kept)
+        return ""

@@ -15,13 +15,18 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
-from vol3d.errors import UsageError, unknown_name
+from vol3d.errors import unknown_name
+from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.box import Box
+from vol3d.postprocess.blocks import run_step
+from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
-from vol3d.postprocess.growth import GrowRange, GrowSlices
+from vol3d.postprocess.growth import GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
-from vol3d.postprocess.scene import Applied, Mask, Needs, RegionScene, Scene, Step
+from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+from vol3d.volume.source import ArrayStore, VolumeStore
 
 __all__ = [
     "STEPS",
@@ -31,6 +36,8 @@ __all__ = [
     "Step",
     "StepReport",
     "StepsResult",
+    "StoredScene",
+    "apply_in_blocks",
     "apply_steps",
     "needs",
     "register_step",
@@ -60,23 +67,6 @@ StepClass = TypeVar("StepClass", bound=type[Step])
 
 
 @dataclass(frozen=True)
-class StepReport:
-    """What one step did to one region, in voxels."""
-
-    step: str
-    region: str
-    voxels_before: int
-    removed: int
-    added: int
-    note: str = ""
-
-    @property
-    def voxels_after(self) -> int:
-        """Voxels that the region has after the step."""
-        return self.voxels_before - self.removed + self.added
-
-
-@dataclass(frozen=True)
 class StepsResult:
     """The new masks (R, Z, Y, X), and a report per step and region in the order they ran."""
 
@@ -97,36 +87,42 @@ def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult
             lacks an array that a step needs. All of it is checked before the first step runs.
         UsageError: a step answers something else than an Applied with a bool mask of the same shape.
     """
+    if masks.ndim != 4:
+        raise ValueError(f"expected masks (R, Z, Y, X), got shape {masks.shape}")
+    store = ArrayStore(masks.copy(), from_spacing(scene.spacing))
+    return StepsResult(store.array, apply_in_blocks(store, steps, scene.stored(), planes=masks.shape[1]))
+
+
+def apply_in_blocks(
+    masks: VolumeStore, steps: Sequence[Step], scene: StoredScene, *, planes: int | None = None
+) -> tuple[StepReport, ...]:
+    """Run the steps in order on a store of masks, a channel per region of the scene, which they rewrite.
+
+    The masks come out the same for any number of planes that are worked on at once; None takes as many as
+    memory of a few hundred MB allows. Steps that cannot be cut are given the whole region.
+
+    Raises:
+        ValueError, UsageError: as apply_steps, before the first step runs and while one does.
+    """
     _check(masks, steps, scene)
-    result, report = masks.copy(), []
-    for step in steps:
-        for number, region in enumerate(scene.regions):
-            if step.region not in (ALL, region):
-                continue
-            before = result[number]
-            before.flags.writeable = False
-            done = step.apply(before, scene.of(region))
-            if not isinstance(done, Applied):
-                raise UsageError(f"{step.name} must give an Applied(mask), got a {type(done).__name__}")
-            if done.mask.shape != before.shape or done.mask.dtype != np.bool_:
-                raise UsageError(
-                    f"{step.name} must give a bool mask of shape {before.shape}, "
-                    f"got {done.mask.dtype} of shape {done.mask.shape}"
-                )
-            had, has, kept = (int(np.count_nonzero(m)) for m in (before, done.mask, before & done.mask))
-            report.append(StepReport(step.name, region, had, had - kept, has - kept, done.note))
-            result[number] = done.mask
-    return StepsResult(result, tuple(report))
+    box = Box.whole(masks.shape)
+    return tuple(
+        run_step(step, masks.channel(number), RegionScene(scene, number, box), planes)
+        for step in steps
+        for number, region in enumerate(scene.regions)
+        if step.region in (ALL, region)
+    )
 
 
-def _check(masks: Mask, steps: Sequence[Step], scene: Scene) -> None:
-    if masks.ndim != 4 or len(masks) != len(scene.regions) or masks.dtype != np.bool_:
+def _check(masks: VolumeStore, steps: Sequence[Step], scene: StoredScene) -> None:
+    if masks.channels != len(scene.regions) or masks.dtype != np.bool_:
         raise ValueError(
-            f"expected bool masks (R, Z, Y, X) of the regions {scene.regions}, got {masks.dtype} of shape {masks.shape}"
+            f"expected bool masks (R, Z, Y, X) of the regions {scene.regions}, "
+            f"got {masks.dtype} of shape {(masks.channels, *masks.shape)}"
         )
     for name, grid in scene.grids():
-        if grid != masks.shape[1:]:
-            raise ValueError(f"expected masks on the {name}'s grid {grid}, got {masks.shape[1:]}")
+        if grid != masks.shape:
+            raise ValueError(f"expected masks on the {name}'s grid {tuple(grid)}, got {tuple(masks.shape)}")
     for step in steps:
         if step.region not in (ALL, *scene.regions):
             raise ValueError(_unknown(f"{step.name}: region", step.region, (ALL, *scene.regions)))

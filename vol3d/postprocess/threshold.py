@@ -6,15 +6,16 @@ with the float16 nearest to the threshold. A NaN is never foreground.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Step
-from vol3d.regions.components import Components, Connectivity, keep, label
+from vol3d.postprocess.blocks import BlockStep, LocalStep, Region
+from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene
+from vol3d.regions.blocks import SEEDS
+from vol3d.regions.components import Connectivity
 
 
 def decide(
@@ -69,75 +70,8 @@ def _winner(probability: Tensor) -> Tensor:
     return winner
 
 
-@dataclass(frozen=True)
-class SeedCounts:
-    """One labelling that answers every (seed_threshold, min_seed_voxels) above a grow_threshold.
-
-    components are those of p >= grow_threshold; counts is (len(seed_thresholds), count + 1): the
-    voxels of p >= seed_threshold in each component, indexed by label.
-    """
-
-    components: Components
-    seed_thresholds: tuple[float, ...]
-    counts: NDArray[np.int64]
-
-    def mask(self, seed_threshold: float, min_seed_voxels: int = 1) -> Mask:
-        """The hysteresis mask (Z, Y, X) for one of the seed_thresholds."""
-        counts = self.counts[self.seed_thresholds.index(seed_threshold)]
-        return keep(self.components, counts >= min_seed_voxels)
-
-
-def seed_counts(
-    probability: NDArray[Any],
-    *,
-    grow_threshold: float,
-    seed_thresholds: Sequence[float],
-    connectivity: Connectivity = 26,
-) -> SeedCounts:
-    """Label p >= grow_threshold once and count each component's voxels at every seed threshold.
-
-    Raises:
-        ValueError: if grow_threshold is above a seed threshold.
-    """
-    if not seed_thresholds or not grow_threshold <= min(seed_thresholds):
-        raise ValueError(f"grow_threshold {grow_threshold} must not be above a seed_threshold {list(seed_thresholds)}")
-    foreground = probability >= grow_threshold
-    components = label(foreground, connectivity=connectivity)
-    labels, p = components.labels[foreground], probability[foreground]
-    counts = [np.bincount(labels[p >= t], minlength=components.count + 1) for t in seed_thresholds]
-    return SeedCounts(components, tuple(seed_thresholds), np.stack(counts))
-
-
-def hysteresis(
-    probability: NDArray[Any],
-    *,
-    seed_threshold: float,
-    grow_threshold: float,
-    min_seed_voxels: int = 1,
-    connectivity: Connectivity = 26,
-) -> Mask:
-    """Keep every region of p >= grow_threshold that holds min_seed_voxels voxels of p >= seed_threshold.
-
-    probability is (Z, Y, X) in [0, 1]; the mask has its shape. Both bounds are inclusive.
-    Equal thresholds and min_seed_voxels=1 are a plain threshold. No seeds give an empty mask.
-    Followed by a size filter it is the triplet of SIIM-ACR's first place, per component.
-
-    >>> hysteresis(np.array([[[0.4, 0.8, 0.2, 0.4]]]), seed_threshold=0.7, grow_threshold=0.3).tolist()
-    [[[True, True, False, False]]]
-
-    Raises:
-        ValueError: if grow_threshold > seed_threshold, or min_seed_voxels < 1.
-    """
-    if min_seed_voxels < 1:
-        raise ValueError(f"min_seed_voxels must be 1 or more, got {min_seed_voxels}")
-    found = seed_counts(
-        probability, grow_threshold=grow_threshold, seed_thresholds=(seed_threshold,), connectivity=connectivity
-    )
-    return found.mask(seed_threshold, min_seed_voxels)
-
-
 @dataclass(frozen=True, kw_only=True)
-class Threshold(Step):
+class Threshold(LocalStep):
     """Replace the mask by p >= threshold."""
 
     name: ClassVar[str] = "threshold"
@@ -158,8 +92,12 @@ class Threshold(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hysteresis(Step):
-    """Replace the mask by the hysteresis of its probability."""
+class Hysteresis(BlockStep):
+    """Replace the mask by every component of p >= grow_threshold with min_seed_voxels voxels of p >= seed_threshold.
+
+    Both bounds are inclusive. Equal thresholds and min_seed_voxels=1 are a plain threshold. No seeds give
+    an empty mask. Followed by a size filter it is the triplet of SIIM-ACR's first place, per component.
+    """
 
     name: ClassVar[str] = "hysteresis"
     locality: ClassVar[Locality] = "components"
@@ -182,21 +120,21 @@ class Hysteresis(Step):
         """The probability."""
         return Needs(probability=True)
 
-    def apply(self, mask: Mask, scene: RegionScene) -> Applied:  # noqa: ARG002
+    def run(self, region: Region) -> str:
         """The new mask hangs on the probability alone."""
-        return Applied(
-            hysteresis(
-                scene.probability,
-                seed_threshold=self.seed_threshold,
-                grow_threshold=self.grow_threshold,
-                min_seed_voxels=self.min_seed_voxels,
-                connectivity=self.connectivity,
-            )
+        found = region.components(
+            (SEEDS,),
+            connectivity=self.connectivity,
+            of=lambda part: part.scene.probability >= self.grow_threshold,
+            seeds=lambda part: part.scene.probability >= self.seed_threshold,
         )
+        (seeds,) = found.measured
+        region.keep(found, seeds >= self.min_seed_voxels)
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Presence(Step):
+class Presence(BlockStep):
     """Empty the mask unless the whole volume holds min_seed_voxels voxels of p >= seed_threshold.
 
     After a threshold it is SIIM-ACR's triplet (top score, min area, bottom score) per volume.
@@ -216,8 +154,10 @@ class Presence(Step):
         """The probability."""
         return Needs(probability=True)
 
-    def apply(self, mask: Mask, scene: RegionScene) -> Applied:
-        """The mask as it is, or an empty one."""
-        found = int(np.count_nonzero(scene.probability >= self.seed_threshold))
-        note = f"{found} voxels at or above {self.seed_threshold}"
-        return Applied(mask if found >= self.min_seed_voxels else np.zeros_like(mask), note)
+    def run(self, region: Region) -> str:
+        """Leave the mask as it is, or empty it."""
+        seeds = (part.scene.probability >= self.seed_threshold for part in region.parts())
+        found = sum(int(np.count_nonzero(mask)) for mask in seeds)
+        enough = found >= self.min_seed_voxels
+        region.rewrite(lambda part: part.mask if enough else np.zeros_like(part.mask))
+        return f"{found} voxels at or above {self.seed_threshold}"

@@ -4,6 +4,8 @@ The volume's edge is no border: a mask is neither taken to end nor to go on ther
 """
 
 import math
+from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +13,11 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from vol3d.geometry.box import Box
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import Index3, Shape3, Spacing
 
 # A part of a voxel, so that three steps of 0.1 mm lie within 0.3 mm.
 ROUNDING = 1e-6
+TILE_VOXELS = 1 << 22
 
 
 def distance_mm(mask: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float32]:
@@ -40,7 +43,7 @@ def dilate_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> ND
     box = _reach(mask, radius_mm, spacing)
     result = mask.copy()
     if box is not None and radius_mm > 0:
-        result[box.slices] = distance_mm(mask[box.slices], spacing) <= _inclusive(radius_mm, spacing)
+        result[box.slices] = _near(mask[box.slices], radius_mm, spacing)
     return result
 
 
@@ -53,8 +56,23 @@ def erode_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDA
     box = _reach(mask, radius_mm, spacing, margin=1)
     result = mask.copy()
     if box is not None and radius_mm > 0:
-        result[box.slices] = distance_mm(~mask[box.slices], spacing) > _inclusive(radius_mm, spacing)
+        result[box.slices] = ~_near(~mask[box.slices], radius_mm, spacing)
     return result
+
+
+def offset_mm(mask: NDArray[np.bool_], margin_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
+    """A (Z, Y, X) mask dilated by a margin above zero, eroded by one below.
+
+    Raises:
+        ValueError: the margin is not finite.
+    """
+    return dilate_mm(mask, margin_mm, spacing) if margin_mm >= 0 else erode_mm(mask, -margin_mm, spacing)
+
+
+def reach_voxels(radius_mm: float, spacing: Spacing) -> tuple[int, int, int]:
+    """How many voxels along z, y, x a change within a radius can come from."""
+    z, y, x = (math.ceil(radius_mm / step) for step in spacing)
+    return z, y, x
 
 
 def nearest_mm(
@@ -76,6 +94,37 @@ def nearest_mm(
     return result
 
 
+def _near(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
+    """The voxels within the radius of a true one, tile by tile: distances take 20 bytes per voxel."""
+    shape, reach = Shape3(*mask.shape), reach_voxels(radius_mm, spacing)
+    result = np.empty(mask.shape, dtype=np.bool_)
+    for tile in _tiles(shape, reach):
+        around = tile.grown(reach).intersection(Box.whole(shape))
+        seen = mask[around.slices]
+        if seen.all() or not seen.any():  # far inside, and far away
+            result[tile.slices] = seen[0, 0, 0]
+            continue
+        own = tile.shifted(Index3(*(-a for a in around.start)))
+        result[tile.slices] = (distance_mm(seen, spacing) <= _inclusive(radius_mm, spacing))[own.slices]
+    return result
+
+
+def _tiles(shape: Shape3, reach: tuple[int, int, int]) -> Iterator[Box]:
+    """Boxes that make up the volume, small enough to be looked at with their reach, yet none smaller than it."""
+    tile = list(shape)
+
+    def seen() -> int:
+        return math.prod(min(n, t + 2 * r) for n, t, r in zip(shape, tile, reach, strict=True))
+
+    while seen() > TILE_VOXELS:
+        axis = max(range(3), key=lambda a: tile[a] / (reach[a] + 1))
+        if tile[axis] <= max(1, reach[axis]):
+            break
+        tile[axis] = (tile[axis] + 1) // 2
+    for start in product(*(range(0, n, t) for n, t in zip(shape, tile, strict=True))):
+        yield Box.at(Index3(*start), Shape3(*tile)).intersection(Box.whole(shape))
+
+
 def _inclusive(radius_mm: float, spacing: Spacing) -> float:
     return radius_mm + ROUNDING * min(spacing)
 
@@ -87,5 +136,5 @@ def _reach(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing, margin: 
     box = Box.around(mask)
     if box is None:
         return None
-    z, y, x = (margin or min(n, math.ceil(radius_mm / s)) for s, n in zip(spacing, mask.shape, strict=True))
+    z, y, x = (margin or min(r, n) for r, n in zip(reach_voxels(radius_mm, spacing), mask.shape, strict=True))
     return box.grown((z, y, x)).intersection(Box.whole(Shape3(*mask.shape)))

@@ -150,15 +150,15 @@ def _earlier(run: Path, known: Known) -> tuple[Model, ...]:
 
 
 def _checkpoints(folder: Path, weights: Weights) -> list[Path]:
+    last, best = folder / "weights_last.pt", folder / "weights_best.pt"
     if weights == "last":
-        return [folder / "weights_last.pt"]
-    top = sorted(folder.glob("weights_step_*.pt"))
-    best = folder / "weights_best.pt"
-    if not top and not best.exists() and (folder / "weights_last.pt").exists():
+        return [last]
+    top = sorted(folder.glob("weights_step_*.pt")) if weights != "best" else []
+    if not top and not best.exists() and last.exists():
         raise CheckpointError(
             f"{folder} has no best weights, as it was never validated: --weights last takes the others"
         )
-    return top if top and weights != "best" else [best]
+    return top or [best]
 
 
 def _mean(weights: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -24,10 +24,11 @@ from vol3d.tasks.earlier import picked_channels
 from vol3d.tasks.focus import EMPTY_ORGAN, check_organ
 from vol3d.tasks.forward import Forwards
 from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
+from vol3d.tasks.storage import Storage
 from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
 from vol3d.volume.labels import LabelSchema
-from vol3d.volume.source import ArraySink, ArraySource, VolumeSource
+from vol3d.volume.source import ArraySink, VolumeSource
 from vol3d.volume.volume import Volume
 
 MAX_ENLARGEMENT = 1000  # times as many voxels on the network's grid
@@ -109,11 +110,17 @@ class Run:
         return Volume(labels, source.affine, header=source.header, says=source.says, warnings=warnings)
 
     def organ_in(
-        self, source: VolumeSource, channels: Sequence[str], *, advance: Callable[[int], None] | None = None
+        self,
+        source: VolumeSource,
+        channels: Sequence[str],
+        *,
+        advance: Callable[[int], None] | None = None,
+        scratch: Path | None = None,
     ) -> VolumeSource:
         """Where any region of this run is, after its own steps: (1, Z, Y, X) uint8, not zero there, on source's grid.
 
         channels are the source's, of which the run takes its own by name. advance hears the number of windows done.
+        What is large lies meanwhile in the folder scratch, or the system's for temporary files.
 
         Raises:
             UsageError: a channel is missing, or the run's own steps need an organ mask.
@@ -121,9 +128,9 @@ class Run:
         """
         picked = PickedView(source, picked_channels(self.models[0], channels))
         self.check(picked, "the image")
-        labels = np.zeros((1, *source.shape), np.uint8)
-        self._prediction(picked, advance, self.steps(False)).fill(ArraySink(labels))
-        return ArraySource(labels, source.affine, says=source.says)
+        labels = Storage.for_bytes(source.shape.voxels, source, scratch).zeros(1, np.uint8)
+        self._prediction(picked, advance, self.steps(False)).fill(labels, scratch=scratch)
+        return labels
 
     def predict_probability(self, image: Given, *, spacing: Millimetres | None = None) -> Volume:
         """Each region's probability before post-processing, (regions, Z, Y, X) float32 in [0, 1].

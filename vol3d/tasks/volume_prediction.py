@@ -22,24 +22,31 @@ from vol3d.geometry.box import Box
 from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Tally
 from vol3d.postprocess.gate import OrganGate
-from vol3d.postprocess.scene import Scene, Step
-from vol3d.postprocess.steps import StepReport, apply_steps, needs
+from vol3d.postprocess.scene import Step, StoredScene
+from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
 from vol3d.postprocess.threshold import decide, label_values
+from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import image_view, network_shape, turn_of
 from vol3d.preprocess.resample import BackTo
-from vol3d.regions.distance import dilate_mm, erode_mm
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.earlier import cascade_view, picked_channels
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.models import Model
-from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
+from vol3d.tasks.slabs import (
+    SLAB_BYTES,
+    WriteBehind,
+    Written,
+    accumulator_bytes,
+    out_of_memory_told,
+    recut,
+    weighted_mean,
+)
 from vol3d.tasks.stopwatch import Stopwatch
+from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
-from vol3d.volume.source import ArraySink, ArraySource, View, VolumeSink, VolumeSource, filling, read_all
-
-Mask = NDArray[np.bool_]
+from vol3d.volume.source import View, VolumeSource, VolumeStore, filling
 
 
 @dataclass(frozen=True)
@@ -52,21 +59,21 @@ class _TimedView(View):
 
 
 @dataclass(frozen=True)
-class _Whole:
-    """What steps look at: they need whole volumes."""
+class _Kept:
+    """What steps look at: a volume's masks, and its probability where one needs it."""
 
-    masks: Mask
-    probability: NDArray[np.float16] | None
+    masks: VolumeStore
+    probability: VolumeStore | None
 
     @classmethod
-    def of(cls, regions: int, shape: Shape3, steps: Sequence[Step]) -> "_Whole":
-        size = (regions, *shape)
-        return cls(np.zeros(size, np.bool_), np.zeros(size, np.float16) if needs(steps).probability else None)
+    def of(cls, regions: int, storage: Storage, steps: Sequence[Step]) -> "_Kept":
+        probability = storage.zeros(regions, np.float16) if needs(steps).probability else None
+        return cls(storage.zeros(regions, np.bool_), probability)
 
-    def put(self, box: Box, masks: Mask, probability: Tensor) -> None:
-        self.masks[(slice(None), *box.slices)] = masks
+    def put(self, box: Box, masks: Tensor, probability: Tensor) -> None:
+        self.masks.write(box, masks.cpu().numpy())
         if self.probability is not None:
-            self.probability[(slice(None), *box.slices)] = probability.cpu().numpy()
+            self.probability.write(box, probability.cpu().numpy())
 
 
 class VolumePrediction:
@@ -97,10 +104,11 @@ class VolumePrediction:
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
         self.focus = Focus.on(organ, turn=self.turn, margin_mm=organ_margin)
-        gates = organ is not None and needs(steps).organ
-        self.organ: Mask | None = read_all(TurnedView(organ, self.turn))[0] > 0 if organ and gates else None
+        self.organ = MarginView(TurnedView(organ, self.turn)) if organ is not None and needs(steps).organ else None
+        self.gate: VolumeStore | None = None
         self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
         self.forms: list[Form] = []
+        self.scratch: Path | None = None
         self.earlier: dict[tuple[str, ...], VolumePrediction] = {}
         self._said: dict[tuple[str, ...], VolumeSource] = {}
         for model in models:
@@ -130,75 +138,88 @@ class VolumePrediction:
                 probability = files.enter_context(
                     filling(create_probability(probability_target, names=schema.names, shape=shape, affine=affine))
                 )
-            report = self.fill(labels, probability)
+            report = self.fill(labels, probability, scratch=target.parent)
             with self.clock("write"):
                 before_commit()
                 files.close()
         return self._row(report)
 
     @torch.inference_mode()
-    def fill(self, labels: VolumeSink, probability: VolumeSink | None = None) -> tuple[StepReport, ...]:
-        """Write label values after the steps, and what probability there was before them."""
-        schema, threshold = self.schema, self.plan.postprocess.threshold
-        whole = _Whole.of(len(schema.regions), self.turn.shape, self.steps) if self.steps else None
+    def fill(
+        self, labels: Written, probability: Written | None = None, *, scratch: Path | None = None
+    ) -> tuple[StepReport, ...]:
+        """Write label values after the steps, and what probability there was before them.
+
+        What a large volume's steps look at lies meanwhile in the folder scratch, or the system's for temporary files.
+        """
+        self.scratch = scratch
+        schema, storage, threshold = self.schema, self._storage(scratch), self.plan.postprocess.threshold
+        kept = _Kept.of(len(schema.regions), storage, self.steps) if self.steps else None
+        organ = storage.copy(self.organ) if self.organ is not None else None
+        if probability is None:  # what is saved is not gated
+            self.gate = self._gate(organ, storage)
         with WriteBehind(self.clock) as behind:
-            for box, values in self._slabs(skip=probability is None):
-                with self.clock("postprocess"):
-                    foreground = values[-len(schema.regions) :]
-                    if whole is None:
-                        decided = label_values(values, schema.activation, threshold, schema.written)[None].cpu().numpy()
-                    else:
-                        masks = decide(values, schema.activation, threshold).cpu().numpy()
-                        whole.put(box, masks, foreground)
+            for box, values in self._slabs():
+                foreground = values[-len(schema.regions) :]
                 if probability is not None:
                     behind.write(probability, self.turn.stored_box(box), self._as_stored(foreground.cpu().numpy()))
-                if whole is None:
-                    behind.write(labels, self.turn.stored_box(box), self._as_stored(decided))
+                with self.clock("postprocess"):
+                    if kept is not None:
+                        kept.put(box, decide(values, schema.activation, threshold), foreground)
+                        continue
+                    decided = label_values(values, schema.activation, threshold, schema.written)[None].cpu().numpy()
+                behind.write(labels, self.turn.stored_box(box), self._as_stored(decided))
             for stored in self.focus.beyond():
                 if probability is not None:
                     behind.write(probability, stored, np.zeros((len(schema.regions), *stored.shape), np.float32))
-                if whole is None:
+                if kept is None:
                     behind.write(labels, stored, np.zeros((1, *stored.shape), np.uint8))
-        if whole is None:
+        if kept is None:
             return ()
         with self.clock("postprocess"):
-            image = self._normalised() if needs(self.steps).image else None
-            scene = Scene(self.spacing, schema.names, whole.probability, image, self.organ)
-            done = apply_steps(whole.masks, self.steps, scene)
+            image = self._normalised(storage) if needs(self.steps).image else None
+            scene = StoredScene(self.spacing, schema.names, kept.probability, image, organ)
+            report = apply_in_blocks(kept.masks, self.steps, scene)
         with self.clock("write"):
-            labels.write(Box.whole(self.stored.shape), self._as_stored(schema.decode(done.masks)[None]))
-        return done.report
+            for box in storage.slabs(len(schema.regions)):
+                labels.write(self.turn.stored_box(box), self._as_stored(schema.decode(kept.masks.read(box))[None]))
+        return report
 
     @torch.inference_mode()
-    def fill_probability(self, probability: VolumeSink) -> None:
+    def fill_probability(self, probability: Written) -> None:
         """Write each region's probability, (regions, Z, Y, X) float32, before any step."""
-        for box, values in self._slabs(skip=False):
+        for box, values in self._slabs():
             foreground = values[-len(self.schema.regions) :].cpu().numpy()
             probability.write(self.turn.stored_box(box), self._as_stored(foreground))
         for stored in self.focus.beyond():
             probability.write(stored, np.zeros((len(self.schema.regions), *stored.shape), np.float32))
 
-    def kept_probability(self) -> ArraySource:
-        """Each region's probability, (regions, Z, Y, X) float16 on the source's grid."""
-        probability = np.zeros((len(self.schema.regions), *self.stored.shape), np.float16)
-        self.fill_probability(ArraySink(probability))
-        return ArraySource(probability, self.stored.affine)
+    def kept_probability(self, scratch: Path | None = None) -> VolumeStore:
+        """Each region's probability, (regions, Z, Y, X) float16 on the source's grid; scratch as fill's."""
+        regions, voxels = len(self.schema.regions), self.stored.shape.voxels
+        store = Storage.for_bytes(2 * regions * voxels, self.stored, scratch).zeros(regions, np.float16)
+        self.fill_probability(store)
+        return store
 
     def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(self.turn.undo(voxels))
 
-    def _normalised(self) -> NDArray[np.float32]:
-        """The first channel on its own grid with normalised grey values, so that a plan's tolerances hold for all."""
-        settings = self.plan.preprocess
-        view = image_view(self.source, replace(settings, spacing="stored"))
-        image: NDArray[np.float32] = read_all(view)[0]
-        return image
+    def _storage(self, scratch: Path | None) -> Storage:
+        """Room on the turned grid for the masks, and for probabilities in two bytes where a step needs them."""
+        each = 3 if needs(self.steps).probability else 1
+        size = each * len(self.schema.regions) * self.turn.shape.voxels
+        return Storage.for_bytes(size, TurnedView(self.stored, self.turn), scratch)
 
-    def _slabs(self, *, skip: bool) -> Iterator[tuple[Box, Tensor]]:
-        """Probabilities of all channels (K, z, y, x) on the turned grid, box by box, on the device.
+    def _normalised(self, storage: Storage) -> VolumeSource:
+        """The image on its own grid with normalised grey values, so that a plan's tolerances hold for all.
 
-        skip says that windows which the steps would empty anyway need not be computed.
+        A large one is normalised again wherever it is read: in float32 it takes four times a mask's room.
         """
+        view = image_view(self.source, replace(self.plan.preprocess, spacing="stored"))
+        return view if storage.on_disk else storage.copy(view)
+
+    def _slabs(self) -> Iterator[tuple[Box, Tensor]]:
+        """Probabilities of all channels (K, z, y, x) on the turned grid, box by box, on the device."""
         with out_of_memory_told(self.models):
             views = [self._seen(model) for model in self.models]
             self.forms = [
@@ -207,7 +228,7 @@ class VolumePrediction:
             ]
             self._pass_over()
             for tile in self._tiles(self.focus.box):
-                yield from self._tile(tile, views, skip=skip)
+                yield from self._tile(tile, views)
 
     def _before(self, model: Model) -> "VolumePrediction":
         """The prediction of an earlier run, on the channels that it knows."""
@@ -227,22 +248,22 @@ class VolumePrediction:
         key = _key(model)
         if key not in self._said:
             with self.clock("network"):
-                self._said[key] = self.earlier[key].kept_probability()
+                self._said[key] = self.earlier[key].kept_probability(self.scratch)
         return StackedSource((image, cascade_view(self._said[key], model.earlier, data.cascade, preprocess)))
 
-    def _tile(self, tile: Box, views: Sequence[VolumeSource], *, skip: bool) -> Iterator[tuple[Box, Tensor]]:
+    def _tile(self, tile: Box, views: Sequence[VolumeSource]) -> Iterator[tuple[Box, Tensor]]:
         """The models' weighted mean in a box of the turned grid, in slabs of the same planes."""
         planes = max(1, SLAB_BYTES // (4 * self.schema.channels * tile.shape.y * tile.shape.x))
         streams = [
-            self.clock.each("resample", self._of_model(model, view, form, tile, planes, skip=skip))
+            self.clock.each("resample", self._of_model(model, view, form, tile, planes))
             for model, view, form in zip(self.models, views, self.forms, strict=True)
         ]
         if len(streams) > 1:
             streams = [recut(stream, planes) for stream in streams]
         weights = [model.weight for model in self.models]
         together = all(model.plan.inference.average == "logits" for model in self.models)
-        for parts in zip(*streams, strict=True):
-            first, values = parts[0][0], [slab for _, slab in parts]
+        for slabs in zip(*streams, strict=True):
+            first, values = slabs[0][0], [slab for _, slab in slabs]
             with self.clock("postprocess"):
                 if not together:
                     values = [self._probability(v, model) for v, model in zip(values, self.models, strict=True)]
@@ -258,17 +279,17 @@ class VolumePrediction:
         return probability_of(values, self.schema.activation, axis=0)
 
     def _of_model(
-        self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int, *, skip: bool
+        self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int
     ) -> Iterator[tuple[int, Tensor]]:
         back = BackTo(view.shape, self.turn.shape, tile)
-        found = model.inferencer(self.forwards, form).slabs(
+        slabs = model.inferencer(self.forwards, form).slabs(
             view,
             box=back.needed,
-            wanted=self._wanted(view.shape) if skip else None,
+            wanted=self._wanted(view.shape),
             tally=self.tally,
             advance=self.advance,
         )
-        return back.resize(self.clock.each("network", found), most=planes)
+        return back.resize(self.clock.each("network", slabs), most=planes)
 
     def _pass_over(self) -> None:
         """Count the windows that lie where is not looked."""
@@ -304,26 +325,30 @@ class VolumePrediction:
         needed = (BackTo(shape, self.turn.shape, tile).needed for tile in self._tiles(box))
         return sum(len(z) * len(y) * len(x) for z, y, x in map(model.grid(shape).touching, needed))
 
-    def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
-        """Whether a window on the network's grid can matter, where the steps begin with a hard gate.
+    def _gate(self, organ: VolumeStore | None, storage: Storage) -> VolumeStore | None:
+        """The mask of what can matter, where the steps begin with a hard gate.
 
-        Not when a later step looks at the probability or the image again: it could bring back what the
+        None when a later step looks at the probability or the image again: it could bring back what the
         gate removed.
         """
-        if self.organ is None or not self.steps or not isinstance(self.steps[0], OrganGate):
+        if organ is None or not self.steps or not isinstance(self.steps[0], OrganGate):
             return None
-        later = needs(self.steps[1:])
+        later, margin_mm = needs(self.steps[1:]), self.steps[0].margin_mm
         if later.probability or later.image or self.steps[0].region != "all":
             return None
-        margin, spacing = self.steps[0].margin_mm, self.spacing
-        gate = dilate_mm(self.organ, margin, spacing) if margin >= 0 else erode_mm(self.organ, -margin, spacing)
+        return storage.copy(MarginView(organ, margin_mm)) if margin_mm else organ
+
+    def _wanted(self, shape: Shape3) -> Callable[[Box], bool] | None:
+        """Whether a window on the network's grid can matter; None where all can."""
+        if (gate := self.gate) is None:
+            return None
         ratio = [n / m for n, m in zip(self.turn.shape, shape, strict=True)]
 
         def wanted(box: Box) -> bool:
             # Two voxels more than the window: linear resampling reaches one beyond it.
             start = [max(0, int((a - 2) * r) - 1) for a, r in zip(box.start, ratio, strict=True)]
             stop = [int((b + 2) * r) + 2 for b, r in zip(box.stop, ratio, strict=True)]
-            return bool(gate[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))].any())
+            return bool(gate.read(Box(Index3(*start), Index3(*stop)).intersection(Box.whole(gate.shape))).any())
 
         return wanted
 

@@ -75,6 +75,21 @@ class VolumeSink(Protocol):
         ...
 
 
+class VolumeStore(VolumeSource, Protocol):
+    """Voxels that are kept while a volume is worked on: written box by box, as often as need be, and read back.
+
+    What nobody wrote is zero.
+    """
+
+    def write(self, box: Box, voxels: NDArray[Any]) -> None:
+        """Store a (C, Z, Y, X) array at the box."""
+        ...
+
+    def channel(self, number: int) -> "VolumeStore":
+        """One channel as a store of its own, over the same voxels."""
+        ...
+
+
 Sink = TypeVar("Sink", bound=VolumeSink)
 
 
@@ -122,6 +137,19 @@ class ArraySource:
     def read(self, box: Box) -> NDArray[Any]:
         """The box's part of the array, without a copy."""
         return self.array[(slice(None), *box.slices)]
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayStore(ArraySource):
+    """A (C, Z, Y, X) array in memory as a store."""
+
+    def write(self, box: Box, voxels: NDArray[Any]) -> None:
+        """Store a (C, Z, Y, X) array at the box."""
+        self.array[(slice(None), *box.slices)] = voxels
+
+    def channel(self, number: int) -> "ArrayStore":
+        """One channel, over the same array."""
+        return ArrayStore(self.array[number : number + 1], self.affine)
 
 
 @dataclass(frozen=True)

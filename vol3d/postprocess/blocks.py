@@ -1,0 +1,206 @@
+"""Steps on volumes that need not fit in memory: one region is read and rewritten some planes at a time.
+
+A step says how it can be cut. A LocalStep looks a bounded way around a voxel; a BlockStep goes over the
+region as often as it needs. Any other step is given the whole region. What comes out does not hang on
+where the region is cut, and a region in memory is one that is not cut.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vol3d.errors import UsageError
+from vol3d.geometry.affine import from_spacing
+from vol3d.geometry.box import Box
+from vol3d.geometry.grid import slabs
+from vol3d.postprocess.scene import Applied, Mask, RegionScene, Step, StepReport
+from vol3d.regions.blocks import LabelledSlab, Measure, join_slabs
+from vol3d.regions.components import Components, Connectivity, keep, label
+from vol3d.shapes import Spacing
+from vol3d.volume.source import ArrayStore, VolumeStore
+
+BLOCK_VOXELS = 1 << 25  # labels of so many are 128 MiB
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some planes of a region, and around its core as many more as was asked for and the volume has.
+
+    mask is (Z, Y, X), read-only, as the step found it; scene's arrays have its shape. box is the core's
+    place in the volume, number counts the parts from 0.
+    """
+
+    mask: Mask
+    scene: RegionScene
+    core: slice
+    box: Box
+    number: int
+
+
+MaskOf = Callable[[Part], Mask]
+"""A mask of a part's shape, made voxel by voxel, or from as far around as the part reaches."""
+
+
+def own_mask(part: Part) -> Mask:
+    """The mask as it is found."""
+    return part.mask
+
+
+@dataclass(frozen=True)
+class Found:
+    """The components of a whole region: the tables of what was measured, (count + 1,) by component, 0 first.
+
+    labels labels a part's core as it was labelled then; numbers tells, part by part, its labels' components.
+    """
+
+    measured: tuple[NDArray[Any], ...]
+    numbers: tuple[NDArray[Any], ...]
+    labels: Callable[[Part], Components]
+    reach: int
+
+
+@dataclass
+class Region:
+    """One region's mask in a store of one channel, and what its steps look at; counts what a step changes.
+
+    planes is how many are worked on at once; None takes what BLOCK_VOXELS allow.
+    """
+
+    store: VolumeStore
+    scene: RegionScene
+    planes: int | None = None
+    had: int = 0
+    removed: int = 0
+    added: int = 0
+
+    def parts(self, reach: int = 0) -> Iterator[Part]:
+        """The region from its lowest planes up, each part with reach planes more on both sides.
+
+        A part may be rewritten before the next one is asked for: what that looks back at is kept as it was.
+        """
+        shape = self.store.shape
+        before = np.empty((0, shape.y, shape.x), dtype=np.bool_)
+        for number, box in enumerate(slabs(shape, self._planes(reach))):
+            around = box.grown((reach, 0, 0)).intersection(Box.whole(shape))
+            ahead: Mask = self.store.read(Box(box.start, around.stop))[0]
+            mask = np.concatenate([before, ahead]) if len(before) else ahead.view()
+            mask.flags.writeable = False
+            core = slice(len(before), len(before) + box.shape.z)
+            before = mask[max(0, core.stop - reach) : core.stop].copy()
+            yield Part(mask, self.scene.within(around), core, box, number)
+
+    def rewrite(self, new: MaskOf, reach: int = 0) -> None:
+        """Put new masks, of the cores' shapes, in the places of the parts' cores."""
+        for part in self.parts(reach):
+            old, mask = part.mask[part.core], new(part)
+            had, has, both = (int(np.count_nonzero(m)) for m in (old, mask, old & mask))
+            self.had, self.removed, self.added = self.had + had, self.removed + had - both, self.added + has - both
+            if had != both or has != both:
+                self.store.write(part.box, mask[None])
+
+    def components(
+        self,
+        measures: Sequence[Measure],
+        *,
+        connectivity: Connectivity = 26,
+        of: MaskOf = own_mask,
+        seeds: MaskOf = own_mask,
+        reach: int = 0,
+    ) -> Found:
+        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them."""
+        only = self._planes(reach) >= self.store.shape.z
+        known: list[Components] = []
+
+        def labels(part: Part) -> Components:
+            if known:
+                return known[0]
+            components = label(of(part)[part.core], connectivity=connectivity)
+            # Labels take four times the room of a mask: those of several parts are made anew rather than kept.
+            known.extend([components] if only else [])
+            return components
+
+        def labelled() -> Iterator[LabelledSlab]:
+            for part in self.parts(reach):
+                yield LabelledSlab(labels(part), seeds(part)[part.core], part.box.start.z, self.store.shape)
+
+        joined = join_slabs(labelled(), measures, connectivity=connectivity)
+        return Found(joined.measured, joined.numbers, labels, reach)
+
+    def keep(self, found: Found, kept: NDArray[np.bool_]) -> None:
+        """The components whose entries in kept (count + 1,) are true become the mask."""
+        self.rewrite(lambda part: _kept(part, found, kept), found.reach)
+
+    def add(self, found: Found, kept: NDArray[np.bool_]) -> None:
+        """The components whose entries in kept (count + 1,) are true join the mask."""
+        self.rewrite(lambda part: part.mask[part.core] | _kept(part, found, kept), found.reach)
+
+    def _planes(self, reach: int) -> int:
+        shape = self.store.shape
+        return self.planes or max(1, BLOCK_VOXELS // (shape.y * shape.x), reach)
+
+
+class LocalStep(Step):
+    """A step whose voxels hang on what lies near them: apply is given any slab, with reach planes around it."""
+
+    def reach(self, spacing: Spacing) -> int:  # noqa: ARG002
+        """How many planes away a voxel can matter: none."""
+        return 0
+
+
+class BlockStep(Step):
+    """A step that goes over a region part by part; a child that has an apply of its own is given the whole."""
+
+    @abstractmethod
+    def run(self, region: Region) -> str:
+        """Rewrite the region, and give the report's note."""
+
+    def apply(self, mask: Mask, scene: RegionScene) -> Applied:
+        """The region's new mask, made in one part."""
+        store = ArrayStore(mask[None].copy(), from_spacing(scene.spacing))
+        note = self.run(Region(store, scene, planes=len(mask)))
+        return Applied(store.array[0], note)
+
+
+def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | None = None) -> StepReport:
+    """Let a step rewrite one region's mask, in a store of one channel, planes at a time (None: as many as fit).
+
+    Raises:
+        UsageError: the step answers something else than an Applied with a bool mask of the same shape.
+    """
+    if isinstance(step, BlockStep) and type(step).apply is BlockStep.apply:
+        region = Region(store, scene, planes)
+        note = step.run(region)
+    elif isinstance(step, LocalStep):
+        region = Region(store, scene, planes)
+        note = _applied(step, region, step.reach(scene.spacing))
+    else:
+        region = Region(store, scene, planes=store.shape.z)
+        note = _applied(step, region)
+    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note)
+
+
+def _applied(step: Step, region: Region, reach: int = 0) -> str:
+    notes: dict[str, None] = {}
+
+    def new(part: Part) -> Mask:
+        done = step.apply(part.mask, part.scene)
+        if not isinstance(done, Applied):
+            raise UsageError(f"{step.name} must give an Applied(mask), got a {type(done).__name__}")
+        if done.mask.shape != part.mask.shape or done.mask.dtype != np.bool_:
+            raise UsageError(
+                f"{step.name} must give a bool mask of shape {part.mask.shape}, "
+                f"got {done.mask.dtype} of shape {done.mask.shape}"
+            )
+        notes[done.note] = None
+        return done.mask[part.core]
+
+    region.rewrite(new, reach)
+    return "; ".join(filter(None, notes))
+
+
+def _kept(part: Part, found: Found, kept: NDArray[np.bool_]) -> Mask:
+    return keep(found.labels(part), kept[found.numbers[part.number]])

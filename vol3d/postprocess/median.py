@@ -1,0 +1,67 @@
+"""The exact median of values that need not fit in memory."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VALUES_AT_ONCE = 1 << 20
+_DIGIT = 16  # bits that one pass tells
+_DIGITS = 1 << _DIGIT
+
+Counts = dict[int, NDArray[np.int64]]
+
+
+def streamed_median(values: Callable[[], Iterable[NDArray[Any]]], dtype: np.dtype[Any]) -> float:
+    """The median, NumPy's in float64, of the arrays that values gives: the same at every call, of this dtype.
+
+    Values that float32 holds are gone through twice, others four times. Without a value, or with one that
+    is NaN, the median is NaN.
+    """
+    kind = np.result_type(dtype, np.float32)
+    # Every pass finds one digit more of the two in the middle: among the values that begin with those known so far.
+    begins, ranks = [0, 0], [0, 0]
+    first = 8 * kind.itemsize - _DIGIT
+    for shift in range(first, -1, -_DIGIT):
+        counts = _digits(values(), kind, shift, begins)
+        if shift == first:
+            total = int(counts[0].sum())
+            ranks = [(total - 1) // 2, total // 2]
+        if not any(count.any() for count in counts.values()):
+            return math.nan
+        for n, (begin, rank) in enumerate(zip(begins, ranks, strict=True)):
+            below = counts[begin].cumsum()
+            digit = int(np.searchsorted(below, rank, side="right"))
+            begins[n], ranks[n] = begin * _DIGITS + digit, rank - (int(below[digit - 1]) if digit else 0)
+    return sum(_value(key, kind) for key in begins) / 2
+
+
+def _digits(pieces: Iterable[NDArray[Any]], kind: np.dtype[Any], shift: int, begins: list[int]) -> Counts:
+    """How often each digit follows each beginning; no digit at all where a value is NaN."""
+    counts: Counts = {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
+    for piece in pieces:
+        for start in range(0, piece.size, VALUES_AT_ONCE):
+            part = piece[start : start + VALUES_AT_ONCE].astype(kind)
+            if np.isnan(part).any():
+                return {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
+            tops, digits = np.divmod(_keys(part) >> np.uint64(shift), np.uint64(_DIGITS))
+            for begin, count in counts.items():
+                count += np.bincount(digits[tops == begin].astype(np.int64), minlength=_DIGITS)
+    return counts
+
+
+def _keys(values: NDArray[Any]) -> NDArray[np.uint64]:
+    """Whole numbers in the order of the floats: the sign bit set for positive ones, all bits turned for the others."""
+    bits = (values + values.dtype.type(0)).view(f"u{values.itemsize}")  # -0 becomes 0
+    sign = bits.dtype.type(1 << (8 * values.itemsize - 1))
+    keys: NDArray[np.uint64] = np.where(bits & sign, ~bits, bits | sign).astype(np.uint64)
+    return keys
+
+
+def _value(key: int, kind: np.dtype[Any]) -> float:
+    """The float of a key."""
+    sign = 1 << (8 * kind.itemsize - 1)
+    bits = key ^ sign if key & sign else key ^ (2 * sign - 1)
+    return float(np.array(bits, dtype=f"u{kind.itemsize}").view(kind))

@@ -1,0 +1,170 @@
+"""Components of a volume that is labelled slab by slab, and joined where slabs touch: memory is one slab's and tables.
+
+The parts of a component find each other by the pairs of labels on either side of the faces between
+slabs; union-find over these pairs names the whole, and what was measured of its parts adds up. The
+components, and what is known of them, do not hang on where the volume was cut.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csgraph
+
+from vol3d.regions.components import Components, Connectivity, component_sizes
+from vol3d.shapes import Shape3
+
+Indices = NDArray[np.int64]
+
+_AWAY = {6: 0, 18: 1, 26: 2}  # by how many steps in y and x neighbours across a face may differ, in all
+
+
+@dataclass(frozen=True)
+class LabelledSlab:
+    """The components of some planes of a volume, from the plane start on, and a second mask of these planes."""
+
+    components: Components
+    seeds: NDArray[np.bool_]
+    start: int
+    volume: Shape3
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is told of each component of a slab, (count + 1,) by label, and how two parts of one component become one.
+
+    The background's entry, the first, says nothing.
+    """
+
+    of: Callable[[LabelledSlab], NDArray[Any]]
+    join: np.ufunc
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The components 1 to count of a whole volume, and a table (count + 1,) for each measure, indexed by component.
+
+    numbers holds, slab by slab, the component of each label, (labels + 1,): 0 for the background.
+    """
+
+    numbers: tuple[NDArray[Any], ...]
+    count: int
+    measured: tuple[NDArray[Any], ...]
+
+
+def join_slabs(
+    slabs: Iterable[LabelledSlab], measures: Sequence[Measure], *, connectivity: Connectivity = 26
+) -> Joined:
+    """The components of a volume of at least one slab, lowest planes first, each labelled by itself.
+
+    connectivity is that of the labelling, 6, 18 or 26. No slab is kept: they may be made as they are asked for.
+    """
+    tables: list[list[NDArray[Any]]] = [[] for _ in measures]
+    ends, faces = [0], [np.empty((0, 2), dtype=np.int64)]
+    below: Indices | None = None
+    for slab in slabs:
+        labels = slab.components.labels
+        for table, measure in zip(tables, measures, strict=True):
+            table.append(measure.of(slab)[1 if table else 0 :])
+        if below is not None:
+            faces.append(_touching(below, _numbered(labels[0], ends[-1]), connectivity))
+        below = _numbered(labels[-1], ends[-1])
+        ends.append(ends[-1] + slab.components.count)
+        del slab, labels  # so that two never are in memory
+    moved, into = _united(np.concatenate(faces))
+    numbers = _renumbered(ends[-1], moved, into)
+    measured = []
+    for measure, parts in zip(measures, tables, strict=True):
+        whole = np.concatenate(parts)
+        parts.clear()
+        measure.join.at(whole, into, whole[moved])
+        measured.append(np.delete(whole, moved))
+    by_slab = (np.append(numbers[:1], numbers[a + 1 : b + 1]) for a, b in pairwise(ends))
+    return Joined(tuple(by_slab), ends[-1] - moved.size, tuple(measured))
+
+
+def _numbered(plane: NDArray[np.int32], before: int) -> Indices:
+    """A plane's labels, told apart from those of the slabs before it."""
+    return np.where(plane > 0, plane.astype(np.int64) + before, 0)
+
+
+def _touching(below: Indices, above: Indices, connectivity: Connectivity) -> Indices:
+    """The pairs of labels, (n, 2), that are neighbours across the face between two planes (Y, X)."""
+    found, base = [], int(above.max()) + 1
+    for dy, dx in product((-1, 0, 1), repeat=2):
+        if abs(dy) + abs(dx) <= _AWAY[connectivity]:
+            one, other = below[_part(dy), _part(dx)], above[_part(-dy), _part(-dx)]
+            codes = (one * base + other)[(one > 0) & (other > 0)]
+            # Along a row the same two meet again and again: what is left is sorted.
+            found.append(codes[np.append(True, codes[1:] != codes[:-1])[: codes.size]])
+    return np.stack(np.divmod(np.unique(np.concatenate(found)), base), axis=-1)
+
+
+def _part(step: int) -> slice:
+    return slice(max(0, step), min(0, step) or None)
+
+
+def _united(pairs: Indices) -> tuple[Indices, Indices]:
+    """The labels that are another name for a component, and the lowest label of theirs, (n,) each."""
+    labels, places = np.unique(pairs, return_inverse=True)
+    one, other = places.reshape(-1, 2).T
+    graph = coo_array((np.ones(one.size, dtype=np.bool_), (one, other)), shape=(labels.size, labels.size))
+    _, group = csgraph.connected_components(graph, directed=False)
+    lowest = labels[np.unique(group, return_index=True)[1]][group]
+    moved = labels != lowest
+    return labels[moved], lowest[moved]
+
+
+def _renumbered(total: int, moved: Indices, into: Indices) -> NDArray[Any]:
+    """The component of each of the labels 0 to total, without gaps."""
+    stays = np.ones(total + 1, dtype=np.bool_)
+    stays[moved] = stays[0] = False
+    numbers = np.cumsum(stays, dtype=np.int32 if total < 2**31 else np.int64)
+    numbers[moved] = numbers[into]
+    return numbers
+
+
+def _voxels(slab: LabelledSlab) -> Indices:
+    return component_sizes(slab.components)
+
+
+def _seeds(slab: LabelledSlab) -> Indices:
+    labels = slab.components.labels[slab.seeds]
+    counts: Indices = np.bincount(labels, minlength=slab.components.count + 1)
+    return counts
+
+
+def _first(slab: LabelledSlab) -> Indices:
+    flat = slab.components.labels.reshape(-1)
+    # Backwards, as of several values for one entry the last stays.
+    inside = np.flatnonzero(flat)[::-1]
+    first = np.zeros(slab.components.count + 1, dtype=np.int64)
+    first[flat[inside]] = inside + slab.start * slab.volume.y * slab.volume.x
+    return first
+
+
+def _at_edge(slab: LabelledSlab) -> NDArray[np.bool_]:
+    labels, volume = slab.components.labels, slab.volume
+    sides = [labels[:, end] for end in (0, -1) if volume.y > 1] + [labels[..., end] for end in (0, -1) if volume.x > 1]
+    if volume.z > 1:
+        sides += [labels[0]] * (slab.start == 0) + [labels[-1]] * (slab.start + len(labels) == volume.z)
+    reaches = np.full(slab.components.count + 1, volume.voxels == 1)
+    for side in sides:
+        reaches[side] = True
+    return reaches
+
+
+VOXELS = Measure(_voxels, np.add)
+"""How many voxels a component has."""
+
+SEEDS = Measure(_seeds, np.add)
+"""How many of them are in the second mask."""
+
+FIRST = Measure(_first, np.minimum)
+"""Where its first voxel lies: its index in the flat volume."""
+
+AT_EDGE = Measure(_at_edge, np.logical_or)
+"""Whether it reaches the volume's edge; an axis of one voxel has none, but where all are such."""
