@@ -118,6 +118,15 @@ def test_a_prediction_looks_at_the_mean_of_the_earlier_models(
     np.testing.assert_allclose(echoed.array, said.array, atol=2e-3)
 
 
+def test_a_large_probability_lies_on_the_disk_and_serves_the_same(
+    data: Path, later: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, image = load_run(later, precision="float32"), data / "images" / "case_3.nii.gz"
+    expected = run.predict_probability(image)
+    monkeypatch.setattr("vol3d.tasks.storage.IN_MEMORY", 0)
+    assert np.array_equal(run.predict_probability(image).array, expected.array)
+
+
 def test_the_run_is_whole_without_the_earlier_one(data: Path, later: Path, tmp_path: Path) -> None:
     assert {p.name for p in (later / "fold_1" / "cascade").iterdir()} == {"fold_0", "fold_1"}
     moved = tmp_path / "moved"

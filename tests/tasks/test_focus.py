@@ -11,6 +11,7 @@ from tiny import TINY_TRAINING
 
 import vol3d
 from vol3d.errors import UsageError
+from vol3d.files.scratch import Scratch
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.preprocess.orient import ras_turn
@@ -107,6 +108,16 @@ def test_an_organ_run_serves_as_its_mask_would(margin: float | None, tiny_data: 
     theirs = run.predict(image, organ_mask=found, organ_margin=margin)
     assert np.array_equal(ours.array, theirs.array)
     assert 0 < np.count_nonzero(ours.array) < np.count_nonzero(run.predict(image).array)
+
+
+def test_a_large_organ_lies_on_the_disk_and_serves_the_same(
+    tiny_data: Path, run: Run, organ_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = image_of(tiny_data, 1)
+    expected = run.predict(image, organ_model=organ_run, organ_margin=1.5)
+    monkeypatch.setattr("vol3d.tasks.storage.IN_MEMORY", 0)
+    assert isinstance(organ_run.organ_in(image, run.channels), Scratch)
+    assert np.array_equal(run.predict(image, organ_model=organ_run, organ_margin=1.5).array, expected.array)
 
 
 @pytest.mark.parametrize("margin", [None, 5.0])
