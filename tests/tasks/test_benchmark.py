@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 
 from vol3d.errors import UsageError
+from vol3d.files.whole import load_volume
 from vol3d.shapes import Shape3
 from vol3d.tasks import benchmark
 from vol3d.tasks.benchmark import Row, blobs, components, machine, run_benchmark, surface_dice
@@ -112,4 +112,4 @@ def test_memory_is_measured_by_depth(tmp_path: Path) -> None:
     peaks, times = ([row.ours for row in rows if row.unit == unit] for unit in ("MiB", "s"))
     assert len(peaks) == len(times) == 2
     assert peaks[0] is not None and peaks[1] is not None and 50 < peaks[0] < peaks[1] + 50
-    assert tifffile.imread(tmp_path / "masks" / "stack_130x64x64" / "stack_130x64x64_0000.tif").shape == (64, 64)
+    assert load_volume(tmp_path / "masks" / "stack_130x64x64").array.shape == (1, 130, 64, 64)

@@ -156,7 +156,7 @@ class BlockStep(Step):
 
     @abstractmethod
     def run(self, region: Region) -> str:
-        """Rewrite the region, and give the report's note."""
+        """Rewrite the region, once, as that counts for the report; gives its note."""
 
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:
         """The region's new mask, made in one part."""

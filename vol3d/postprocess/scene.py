@@ -192,6 +192,7 @@ class StepReport:
 class Step(ABC):
     """The settings of one step and what it does; the fields of its children are plain values, ranges checked.
 
+    Its apply is given whole regions, whatever its locality; children that can be cut say how (blocks.py).
     region names the region it acts on; "all" acts on each by itself.
     """
 

@@ -221,7 +221,8 @@ class _Batch:
 
     def _organ(self, job: Job, source: VolumeSource, advance: Callable[[int], None]) -> VolumeSource | None:
         if self.organ.run is not None:
-            return self.organ.run.organ_in(source, self.run.channels, advance=advance, scratch=job.target.parent)
+            folder = job.target.parent
+            return self.organ.run.organ_in(source, self.run.channels, advance=advance, scratch=folder)
         return open_label(job.organ_mask, image=source, spacing=self._spacing(job.volume)) if job.organ_mask else None
 
     def _opened(self, volume: FoundVolume) -> VolumeSource:

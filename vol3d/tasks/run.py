@@ -120,7 +120,7 @@ class Run:
         """Where any region of this run is, after its own steps: (1, Z, Y, X) uint8, not zero there, on source's grid.
 
         channels are the source's, of which the run takes its own by name. advance hears the number of windows done.
-        What is large lies meanwhile in the folder scratch, or the system's for temporary files.
+        What is large lies in the folder scratch, or the system's for temporary files, while it is used.
 
         Raises:
             UsageError: a channel is missing, or the run's own steps need an organ mask.
@@ -128,9 +128,9 @@ class Run:
         """
         picked = PickedView(source, picked_channels(self.models[0], channels))
         self.check(picked, "the image")
-        labels = Storage.for_bytes(source.shape.voxels, source, scratch).zeros(1, np.uint8)
-        self._prediction(picked, advance, self.steps(False)).fill(labels, scratch=scratch)
-        return labels
+        organ = Storage.for_bytes(source.shape.voxels, source, scratch).zeros(1, np.uint8)
+        self._prediction(picked, advance, self.steps(False)).fill(organ, scratch=scratch)
+        return organ
 
     def predict_probability(self, image: Given, *, spacing: Millimetres | None = None) -> Volume:
         """Each region's probability before post-processing, (regions, Z, Y, X) float32 in [0, 1].

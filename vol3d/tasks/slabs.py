@@ -13,9 +13,7 @@ from vol3d.errors import ResourceError, is_out_of_memory
 from vol3d.geometry.box import Box
 from vol3d.tasks.models import Model
 from vol3d.tasks.stopwatch import Stopwatch
-from vol3d.volume.source import VolumeSink, VolumeStore
-
-Written = VolumeSink | VolumeStore
+from vol3d.volume.source import Writable
 
 SLAB_BYTES = 64 << 20
 """What a slab of probabilities on the volume's own grid may take."""
@@ -33,13 +31,13 @@ class WriteBehind:
         self._clock, self._pool = clock, ThreadPoolExecutor(1, thread_name_prefix="vol3d-write")
         self._last: list[Future[None]] = []
 
-    def write(self, sink: Written, box: Box, voxels: NDArray[Any]) -> None:
+    def write(self, sink: Writable, box: Box, voxels: NDArray[Any]) -> None:
         """Store a (C, Z, Y, X) array, which is left alone from now on, at the box; raises what an earlier one met."""
         while len(self._last) > 1:
             self._last.pop(0).result()
         self._last.append(self._pool.submit(self._write, sink, box, voxels))
 
-    def _write(self, sink: Written, box: Box, voxels: NDArray[Any]) -> None:
+    def _write(self, sink: Writable, box: Box, voxels: NDArray[Any]) -> None:
         with self._clock("write"):
             sink.write(box, voxels)
 

@@ -133,7 +133,7 @@ def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, 
             forwards=run.forwards,
             advance=cascade.advance,
         )
-        return cascade_view(prediction.kept_probability(), models, regions, preprocess)
+        return cascade_view(prediction.kept_probability(cache), models, regions, preprocess)
 
     spacing = spacing_of(label_view(image, preprocess).affine)
     return cached(cache / f"{case.name[:50]}-{key}-cascade.npy", make, np.float16, spacing)

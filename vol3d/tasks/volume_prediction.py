@@ -34,19 +34,11 @@ from vol3d.tasks.earlier import cascade_view, picked_channels
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.models import Model
-from vol3d.tasks.slabs import (
-    SLAB_BYTES,
-    WriteBehind,
-    Written,
-    accumulator_bytes,
-    out_of_memory_told,
-    recut,
-    weighted_mean,
-)
+from vol3d.tasks.slabs import SLAB_BYTES, WriteBehind, accumulator_bytes, out_of_memory_told, recut, weighted_mean
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
-from vol3d.volume.source import View, VolumeSource, VolumeStore, filling
+from vol3d.volume.source import View, VolumeSource, VolumeStore, Writable, filling
 
 
 @dataclass(frozen=True)
@@ -104,11 +96,12 @@ class VolumePrediction:
         self.turn = turn_of(source, self.plan.preprocess)
         self.spacing = spacing_of(TurnedView(source, self.turn).affine)
         self.focus = Focus.on(organ, turn=self.turn, margin_mm=organ_margin)
-        self.organ = MarginView(TurnedView(organ, self.turn)) if organ is not None and needs(steps).organ else None
+        gates = organ is not None and needs(steps).organ
+        self.organ = MarginView(TurnedView(organ, self.turn)) if organ and gates else None
         self.gate: VolumeStore | None = None
+        self.scratch: Path | None = None
         self.shapes = [network_shape(source, model.plan.preprocess) for model in models]
         self.forms: list[Form] = []
-        self.scratch: Path | None = None
         self.earlier: dict[tuple[str, ...], VolumePrediction] = {}
         self._said: dict[tuple[str, ...], VolumeSource] = {}
         for model in models:
@@ -146,14 +139,14 @@ class VolumePrediction:
 
     @torch.inference_mode()
     def fill(
-        self, labels: Written, probability: Written | None = None, *, scratch: Path | None = None
+        self, labels: Writable, probability: Writable | None = None, *, scratch: Path | None = None
     ) -> tuple[StepReport, ...]:
         """Write label values after the steps, and what probability there was before them.
 
         What a large volume's steps look at lies meanwhile in the folder scratch, or the system's for temporary files.
         """
         self.scratch = scratch
-        schema, storage, threshold = self.schema, self._storage(scratch), self.plan.postprocess.threshold
+        schema, storage, threshold = self.schema, self._storage(), self.plan.postprocess.threshold
         kept = _Kept.of(len(schema.regions), storage, self.steps) if self.steps else None
         organ = storage.copy(self.organ) if self.organ is not None else None
         if probability is None:  # what is saved is not gated
@@ -186,7 +179,7 @@ class VolumePrediction:
         return report
 
     @torch.inference_mode()
-    def fill_probability(self, probability: Written) -> None:
+    def fill_probability(self, probability: Writable) -> None:
         """Write each region's probability, (regions, Z, Y, X) float32, before any step."""
         for box, values in self._slabs():
             foreground = values[-len(self.schema.regions) :].cpu().numpy()
@@ -194,21 +187,22 @@ class VolumePrediction:
         for stored in self.focus.beyond():
             probability.write(stored, np.zeros((len(self.schema.regions), *stored.shape), np.float32))
 
-    def kept_probability(self, scratch: Path | None = None) -> VolumeStore:
-        """Each region's probability, (regions, Z, Y, X) float16 on the source's grid; scratch as fill's."""
-        regions, voxels = len(self.schema.regions), self.stored.shape.voxels
-        store = Storage.for_bytes(2 * regions * voxels, self.stored, scratch).zeros(regions, np.float16)
-        self.fill_probability(store)
-        return store
+    def kept_probability(self, scratch: Path | None) -> VolumeSource:
+        """Each region's probability, (regions, Z, Y, X) float16 on the source's grid; a large one lies in scratch."""
+        self.scratch, regions = scratch, len(self.schema.regions)
+        storage = Storage.for_bytes(2 * regions * self.stored.shape.voxels, self.stored, scratch)
+        probability = storage.zeros(regions, np.float16)
+        self.fill_probability(probability)
+        return probability
 
     def _as_stored(self, voxels: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(self.turn.undo(voxels))
 
-    def _storage(self, scratch: Path | None) -> Storage:
+    def _storage(self) -> Storage:
         """Room on the turned grid for the masks, and for probabilities in two bytes where a step needs them."""
         each = 3 if needs(self.steps).probability else 1
         size = each * len(self.schema.regions) * self.turn.shape.voxels
-        return Storage.for_bytes(size, TurnedView(self.stored, self.turn), scratch)
+        return Storage.for_bytes(size, TurnedView(self.stored, self.turn), self.scratch)
 
     def _normalised(self, storage: Storage) -> VolumeSource:
         """The image on its own grid with normalised grey values, so that a plan's tolerances hold for all.
@@ -262,8 +256,8 @@ class VolumePrediction:
             streams = [recut(stream, planes) for stream in streams]
         weights = [model.weight for model in self.models]
         together = all(model.plan.inference.average == "logits" for model in self.models)
-        for slabs in zip(*streams, strict=True):
-            first, values = slabs[0][0], [slab for _, slab in slabs]
+        for parts in zip(*streams, strict=True):
+            first, values = parts[0][0], [slab for _, slab in parts]
             with self.clock("postprocess"):
                 if not together:
                     values = [self._probability(v, model) for v, model in zip(values, self.models, strict=True)]
@@ -282,14 +276,14 @@ class VolumePrediction:
         self, model: Model, view: VolumeSource, form: Form, tile: Box, planes: int
     ) -> Iterator[tuple[int, Tensor]]:
         back = BackTo(view.shape, self.turn.shape, tile)
-        slabs = model.inferencer(self.forwards, form).slabs(
+        found = model.inferencer(self.forwards, form).slabs(
             view,
             box=back.needed,
             wanted=self._wanted(view.shape),
             tally=self.tally,
             advance=self.advance,
         )
-        return back.resize(self.clock.each("network", slabs), most=planes)
+        return back.resize(self.clock.each("network", found), most=planes)
 
     def _pass_over(self) -> None:
         """Count the windows that lie where is not looked."""
@@ -306,16 +300,10 @@ class VolumePrediction:
         """A box of the turned grid in strips along y, thin enough that what a strip accumulates fits in memory."""
         if not box.shape.voxels:
             return []
-        needed = sum(
-            4
-            * self.schema.channels
-            * model.window.z
-            * box.shape.y
-            * box.shape.x
-            * (shape.y * shape.x)
-            // (self.turn.shape.y * self.turn.shape.x)
-            for model, shape in zip(self.models, self.shapes, strict=True)
-        )
+        needed = 0
+        for model, shape in zip(self.models, self.shapes, strict=True):
+            plane = BackTo(shape, self.turn.shape, box).needed.shape
+            needed += 4 * self.schema.channels * model.window.z * plane.y * plane.x
         count = min(box.shape.y, max(1, -(-needed // accumulator_bytes(self.device))))
         cuts = [box.start.y + box.shape.y * n // count for n in range(count + 1)]
         return [Box(Index3(box.start.z, a, box.start.x), Index3(box.stop.z, b, box.stop.x)) for a, b in pairwise(cuts)]

@@ -55,16 +55,20 @@ class VolumeSource(Protocol):
         ...
 
 
-class VolumeSink(Protocol):
+class Writable(Protocol):
+    """What takes voxels box by box."""
+
+    def write(self, box: Box, voxels: NDArray[Any]) -> None:
+        """Store a (C, Z, Y, X) array at the box."""
+        ...
+
+
+class VolumeSink(Writable, Protocol):
     """A volume that is written box by box and appears under its name only on commit.
 
     Boxes may come in any order and are written once each. Until commit the target keeps its old
     content; after an abort nothing of the new one is left.
     """
-
-    def write(self, box: Box, voxels: NDArray[Any]) -> None:
-        """Store a (C, Z, Y, X) array at the box."""
-        ...
 
     def commit(self) -> None:
         """Finish the file and put it under its name in one step."""
@@ -75,15 +79,11 @@ class VolumeSink(Protocol):
         ...
 
 
-class VolumeStore(VolumeSource, Protocol):
+class VolumeStore(VolumeSource, Writable, Protocol):
     """Voxels that are kept while a volume is worked on: written box by box, as often as need be, and read back.
 
     What nobody wrote is zero.
     """
-
-    def write(self, box: Box, voxels: NDArray[Any]) -> None:
-        """Store a (C, Z, Y, X) array at the box."""
-        ...
 
     def channel(self, number: int) -> "VolumeStore":
         """One channel as a store of its own, over the same voxels."""
