@@ -166,6 +166,24 @@ def test_an_organ_is_part_of_what_a_mask_was_made_from(
             predicted(**other)
 
 
+def test_an_organ_run_is_as_deterministic_as_what_follows(
+    tiny_data: Path, tiny_run: Path, organ_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+    organ_in = Run.organ_in
+
+    def watched(self: Run, *arguments: Any, **named: Any) -> Any:
+        looked.append(self.is_deterministic)
+        return organ_in(self, *arguments, **named)
+
+    monkeypatch.setattr(Run, "organ_in", watched)
+    image = tiny_data / "images" / "case_0.nii.gz"
+    for word in ("true", "false"):
+        exact = [*QUICK, f"inference.deterministic={word}"]
+        predict(image, models=tiny_run, out=tmp_path / word, overrides=exact, organ_model=organ_folder)
+    assert looked == [True, False]
+
+
 def test_what_contradicts_itself_is_refused(
     tiny_data: Path, tiny_run: Path, organ_folder: Path, tmp_path: Path
 ) -> None:
