@@ -29,7 +29,8 @@ from vol3d.tasks.predict import predict
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.train import train
 from vol3d.tasks.training_data import PreparedCase, batches_of
-from vol3d.volume.source import ArraySource, read_all
+from vol3d.tasks.volume_prediction import VolumePrediction
+from vol3d.volume.source import ArraySink, ArraySource, read_all
 
 QUICK = (*TINY_TRAINING, "training.epochs=1", "training.steps_per_epoch=2", "data.folds=2", "inference.mirror_axes=[]")
 EARLIER = (*QUICK, "data.labels={any: [1, 2]}", "preprocess.spacing={z: 1.1, y: 1.3, x: 3.0}", "inference.batch=3")
@@ -116,6 +117,24 @@ def test_a_prediction_looks_at_the_mean_of_the_earlier_models(
     said = load_run(earlier, precision="float32").predict_probability(image)
     echoed = load_run(later, precision="float32").predict_probability(image)
     np.testing.assert_allclose(echoed.array, said.array, atol=2e-3)
+
+
+def test_a_large_probability_lies_on_the_disk_and_serves_the_same(
+    data: Path, later: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, image = load_run(later, precision="float32"), data / "images" / "case_3.nii.gz"
+    expected = run.predict_probability(image)
+    monkeypatch.setattr("vol3d.tasks.storage.IN_MEMORY", 0)
+    assert np.array_equal(run.predict_probability(image).array, expected.array)
+
+
+def test_a_deterministic_prediction_is_so_from_its_first_run_on(data: Path, later: Path) -> None:
+    run = load_run(later, precision="float32", overrides=["inference.deterministic=true"])
+    source = vol3d.load_volume(data / "images" / "case_0.nii.gz")
+    prediction = VolumePrediction(run.models, source, precision=run.precision, forwards=run.forwards)
+    prediction.fill_probability(ArraySink(np.zeros((1, *source.shape), np.float32)))
+    (earlier,) = prediction.earlier.values()
+    assert {form.why for form in (*prediction.forms, *earlier.forms)} == {"deterministic"}
 
 
 def test_the_run_is_whole_without_the_earlier_one(data: Path, later: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tiny import TINY_TRAINING
 
 import vol3d
 from vol3d.errors import UsageError
+from vol3d.files.scratch import Scratch
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.preprocess.orient import ras_turn
@@ -109,6 +110,16 @@ def test_an_organ_run_serves_as_its_mask_would(margin: float | None, tiny_data: 
     assert 0 < np.count_nonzero(ours.array) < np.count_nonzero(run.predict(image).array)
 
 
+def test_a_large_organ_lies_on_the_disk_and_serves_the_same(
+    tiny_data: Path, run: Run, organ_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = image_of(tiny_data, 1)
+    expected = run.predict(image, organ_model=organ_run, organ_margin=1.5)
+    monkeypatch.setattr("vol3d.tasks.storage.IN_MEMORY", 0)
+    assert isinstance(organ_run.organ_in(image, run.channels), Scratch)
+    assert np.array_equal(run.predict(image, organ_model=organ_run, organ_margin=1.5).array, expected.array)
+
+
 @pytest.mark.parametrize("margin", [None, 5.0])
 def test_an_empty_organ_is_told_and_nothing_is_found(
     margin: float | None, tiny_data: Path, tiny_run: Path, organ_folder: Path, run: Run, tmp_path: Path
@@ -153,6 +164,24 @@ def test_an_organ_is_part_of_what_a_mask_was_made_from(
     for other in others:
         with pytest.raises(UsageError, match="was not made from this input with these models and settings"):
             predicted(**other)
+
+
+def test_an_organ_run_is_as_deterministic_as_what_follows(
+    tiny_data: Path, tiny_run: Path, organ_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[bool] = []
+    organ_in = Run.organ_in
+
+    def watched(self: Run, *arguments: Any, **named: Any) -> Any:
+        looked.append(self.is_deterministic)
+        return organ_in(self, *arguments, **named)
+
+    monkeypatch.setattr(Run, "organ_in", watched)
+    image = tiny_data / "images" / "case_0.nii.gz"
+    for word in ("true", "false"):
+        exact = [*QUICK, f"inference.deterministic={word}"]
+        predict(image, models=tiny_run, out=tmp_path / word, overrides=exact, organ_model=organ_folder)
+    assert looked == [True, False]
 
 
 def test_what_contradicts_itself_is_refused(

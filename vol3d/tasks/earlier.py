@@ -1,6 +1,7 @@
 """An earlier run's models beside the image of a later one: what they look at, and what of their answers it sees."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from vol3d.datasets.views import PickedView
 from vol3d.errors import UsageError
@@ -26,6 +27,16 @@ def picked_channels(earlier: Model, channels: Sequence[str]) -> tuple[int, ...]:
             f"{', '.join(channels)}: {', '.join(missing)} is missing"
         )
     return tuple(have.index(name.lower()) for name in wanted)
+
+
+def earlier_of(model: Model) -> tuple[Model, ...]:
+    """The models whose answers a model sees; deterministic where it is, for its answer is no more so than theirs."""
+    if not model.plan.inference.deterministic:
+        return model.earlier
+    return tuple(
+        replace(one, plan=replace(one.plan, inference=replace(one.plan.inference, deterministic=True)))
+        for one in model.earlier
+    )
 
 
 def cascade_view(

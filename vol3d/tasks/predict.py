@@ -94,7 +94,10 @@ def predict(
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)
     check_organ(organs, organ_model, organ_margin)
-    organ_run = None if organ_model is None else load_run(organ_model, device=device, precision=precision)
+    organ_run = None
+    if organ_model is not None:
+        exact = ["inference.deterministic=true"] if run.is_deterministic else []
+        organ_run = load_run(organ_model, overrides=exact, device=device, precision=precision)
     run.steps(organs is not None or organ_run is not None)
     if channels and len(channels) != len(run.channels):
         raise UsageError(

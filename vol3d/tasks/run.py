@@ -60,6 +60,11 @@ class Run:
         return self.models[0].plan.data.schema()
 
     @property
+    def is_deterministic(self) -> bool:
+        """Whether any of its models has to give the same bytes however it is run."""
+        return any(model.plan.inference.deterministic for model in self.models)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """The names of the image's channels, in order."""
         channels = self.models[0].plan.data.channels

@@ -30,7 +30,7 @@ from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import PreprocessSettings, image_view, network_grid, turn_of
 from vol3d.shapes import Index3, Shape3
-from vol3d.tasks.earlier import cascade_view, picked_channels
+from vol3d.tasks.earlier import cascade_view, earlier_of, picked_channels
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.look import Look
@@ -239,7 +239,7 @@ class VolumePrediction:
         data = model.plan.data
         channels = PickedView(self.source, picked_channels(model.earlier[0], data.channels))
         return VolumePrediction(
-            model.earlier, channels, precision=self.precision, forwards=self.forwards, advance=self.advance
+            earlier_of(model), channels, precision=self.precision, forwards=self.forwards, advance=self.advance
         )
 
     def _views(self) -> list[VolumeSource]:
