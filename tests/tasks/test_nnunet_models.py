@@ -1,5 +1,6 @@
 """A model of nnU-Net predicts here what it predicts there."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from nnunet_results import PLAIN, RESIDUAL, checkpoint, random_unet, write_results
+from nnunet_results import PLAIN, RESIDUAL, checkpoint, dataset, random_unet, write_results
+from numpy.typing import NDArray
 from tiny import TINY_AFFINE, tiny_case
 
 from vol3d.commands.main import main_predict
@@ -64,13 +66,17 @@ def test_a_volume_is_predicted_within_its_box_and_is_background_around(tmp_path:
 
 def test_folds_are_averaged_as_logits(tmp_path: Path) -> None:
     results = write_results(tmp_path / "results", folds=("0", "1"))
-    both = load_run(results, precision="float32", device="cpu").predict_probability(padded_volume()).array
-    shutil.copytree(results / "fold_0", results / "fold_2")
-    shutil.rmtree(results / "fold_1")
-    again = load_run(results, precision="float32", device="cpu").predict_probability(padded_volume()).array
-    alone = load_run(results / "fold_0", precision="float32", device="cpu").predict_probability(padded_volume()).array
-    np.testing.assert_allclose(again, alone, atol=1e-5)
-    assert np.abs(both - alone).max() > 0.1
+
+    def probability(path: Path) -> NDArray[np.float64]:
+        run = load_run(path, precision="float32", device="cpu")
+        regions = run.predict_probability(padded_volume()).array.astype(np.float64)
+        return np.concatenate([1 - regions.sum(axis=0, keepdims=True), regions])
+
+    one, other = (probability(results / f"fold_{fold}") for fold in (0, 1))
+    assert np.abs(one - other).max() > 0.5
+    # the mean of logits is the geometric mean of probabilities
+    mean = np.sqrt(np.maximum(one, 0) * np.maximum(other, 0))
+    np.testing.assert_allclose(probability(results), mean / mean.sum(axis=0), atol=1e-3)
 
 
 def test_two_classes_are_one_region_here(tmp_path: Path) -> None:
@@ -113,6 +119,11 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     results = write_results(tmp_path / "results")
     torch.save(checkpoint(random_unet(RESIDUAL), RESIDUAL), results / "fold_0" / "checkpoint_final.pth")
     with pytest.raises(CheckpointError, match="does not fit the network of its plan"):
+        load_run(results)
+    empty = checkpoint(random_unet(PLAIN), PLAIN, network_weights={})
+    torch.save(empty, results / "fold_0" / "checkpoint_final.pth")
+    (results / "dataset.json").write_text(json.dumps(dataset({"background": 0, "tumour": 1})))
+    with pytest.raises(CheckpointError, match=r"encoder.stages.0.0.conv.weight is missing"):
         load_run(results)
     with pytest.raises(CheckpointError, match=r"holds no fold_\*/checkpoint_best.pth"):
         load_run(results, weights="best")

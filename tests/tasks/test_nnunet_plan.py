@@ -28,6 +28,13 @@ def test_a_plan_says_what_nnunet_does() -> None:
     assert found.preprocess.spacing == NetworkSpacing(2.5, 0.9, 1.0)
     assert (found.preprocess.orientation, found.preprocess.crop) == ("stored", "nonzero")
     assert (found.preprocess.interpolation, found.preprocess.coarse_axis) == ("spline", "nearest")
+    inference = found.inference
+    assert (inference.stride, inference.blend, inference.average, inference.skip) == (
+        "even",
+        "nnunet",
+        "logits",
+        "none",
+    )
     assert found.inference.mirror_axes == ("z", "x")
     assert found.inference.window == (8, 16, 16)
     assert found.network.stages == PLAIN

@@ -165,7 +165,8 @@ class ResampledView(View):
         taps = [axis_taps(n, m, k) for n, m, k in zip(self.source.shape, self.shape, self.kernels, strict=True)]
         inner = needed_box(box, taps)
         voxels = read(inner)
-        for axis in range(3):
+        # The axis that shrinks most goes first: the others then have less to do. The same order for every box.
+        for axis in sorted(range(3), key=lambda axis: self.shape[axis] / self.source.shape[axis]):
             voxels = resize_axis(voxels, axis + 1, taps[axis], box.start[axis], box.stop[axis], first=inner.start[axis])
         return voxels
 

@@ -44,9 +44,10 @@ def _load_fold(fold: Path, name: str, overrides: Sequence[str], trust_pickle: bo
     stages = trained.network.stages
     assert isinstance(stages, UNetSettings)
     weights = unet_weights_of(checkpoint.weights, stages)
-    if trained.data.schema().channels == 1 and weights["decoder.heads.0.weight"].shape[0] == 2:
-        weights = one_answer(weights)
     network = network_of(trained)
+    head = weights.get("decoder.heads.0.weight")
+    if trained.data.schema().channels == 1 and head is not None and len(head) == 2:
+        weights = one_answer(weights)
     load_weights(network, weights, str(path))
     identity = "-".join(
         content_sha256(file) for file in (path, fold.parent / "plans.json", fold.parent / "dataset.json")
