@@ -11,7 +11,7 @@ from vol3d.shapes import Shape3
 from vol3d.tasks import benchmark
 from vol3d.tasks.benchmark import Row, blobs, components, machine, run_benchmark, surface_dice
 from vol3d.tasks.benchmark_inference import dice
-from vol3d.tasks.benchmark_memory import memory
+from vol3d.tasks.benchmark_memory import Job, memory
 from vol3d.tasks.reporter import Silent
 
 
@@ -108,7 +108,8 @@ def test_masks_agree_as_their_worst_label_does() -> None:
 
 
 def test_memory_is_measured_by_depth(tmp_path: Path) -> None:
-    rows = memory(run=tmp_path, reporter=Silent(), shapes=(Shape3(20, 64, 64), Shape3(130, 64, 64)))
+    jobs = (Job(Shape3(20, 64, 64)), Job(Shape3(130, 64, 64), classes=3, overlap=0.5))
+    rows = memory(run=tmp_path, reporter=Silent(), jobs=jobs)
     peaks, times = ([row.ours for row in rows if row.unit == unit] for unit in ("MiB", "s"))
     assert len(peaks) == len(times) == 2
     assert peaks[0] is not None and peaks[1] is not None and 50 < peaks[0] < peaks[1] + 50

@@ -231,6 +231,28 @@ def test_an_organ_mask_gates_and_saves_windows(
     ]
 
 
+def test_a_saved_probability_is_that_of_every_window_whatever_the_gate(
+    volume: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    small, rows = ["inference.window={z: 4, y: 8, x: 8}"], list[dict[str, Any]]()
+    masks, organ = organ_of(volume, tmp_path / "masks")
+    for out, mask in (("alone", None), ("gated", masks)):
+        rows += predict(
+            volume.parent,
+            models=[tiny_run],
+            out=tmp_path / out,
+            organ_mask=mask,
+            save_probability=True,
+            precision="float32",
+            overrides=small,
+        ).volumes
+    alone, gated = (read_all(open_volume(Path(row["probability"]))) for row in rows)
+    np.testing.assert_array_equal(gated, alone)
+    assert [row["windows_skipped"] for row in rows] == [0, 0]
+    masks_of = [stored(Path(row["output"])) for row in rows]
+    np.testing.assert_array_equal(masks_of[1], np.where(organ, masks_of[0], 0))
+
+
 def test_a_volume_without_its_organ_mask_is_told_before_the_work(volume: Path, tiny_run: Path, tmp_path: Path) -> None:
     masks, _ = organ_of(volume, tmp_path / "masks")
     shutil.copy(volume, volume.with_name("liver.nii.gz"))

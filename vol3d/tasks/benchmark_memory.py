@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.reporter import Reporter
 from vol3d.volume.source import filling
 
-SHAPES = (Shape3(512, 512, 512), Shape3(1024, 512, 512), Shape3(2048, 512, 512), Shape3(2200, 1041, 1511))
 SPACING = Spacing(0.05, 0.05, 0.05)
 STEPS: tuple[str | dict[str, dict[str, Any]], ...] = (
     {"hysteresis": {"seed_threshold": 0.6, "grow_threshold": 0.5}},
@@ -38,34 +38,52 @@ STEPS: tuple[str | dict[str, dict[str, Any]], ...] = (
 )
 
 
-def memory(*, run: Path, reporter: Reporter, shapes: Sequence[Shape3] = SHAPES) -> list[Row]:
-    """Peak memory and time of vol3d-predict for synthetic stacks (uint16) of these shapes; run is a folder to work in.
+@dataclass(frozen=True)
+class Job:
+    """A volume to make and predict; steps that look at components follow where there is one class."""
 
-    The network is small and untrained, as memory does not hang on what it says; windows of 64^3 do not overlap.
+    shape: Shape3
+    classes: int = 1
+    overlap: float = 0.0
+
+
+JOBS = (
+    Job(Shape3(512, 512, 512)),
+    Job(Shape3(1024, 512, 512)),
+    Job(Shape3(2048, 512, 512)),
+    Job(Shape3(384, 384, 384), classes=100, overlap=0.5),
+    Job(Shape3(2200, 1041, 1511)),
+)
+
+
+def memory(*, run: Path, reporter: Reporter, jobs: Sequence[Job] = JOBS) -> list[Row]:
+    """Peak memory and time of vol3d-predict for synthetic stacks (uint16); run is a folder to work in.
+
+    The network is small and untrained, as memory does not hang on what it says; its windows are 64^3.
     """
-    model = _model(run / "model")
     rows = []
-    for shape in shapes:
-        name = "x".join(map(str, shape))
-        stack = run / f"stack_{name}"
+    for job in jobs:
+        name = "x".join(map(str, job.shape))
+        stack, model = run / f"stack_{name}", _model(run / f"model_{job.classes}", job)
         if not stack.is_dir():
-            _write_stack(stack, shape, reporter)
+            _write_stack(stack, job.shape, reporter)
         found = _predicted(stack, model, run / "masks")
-        told = f"{name} uint16 TIFF stack to mask"
+        told = f"{name} uint16 TIFF stack to mask, {job.classes} class{'es' if job.classes > 1 else ''}"
         rows.append(Row(f"{told}: peak of resident memory", found["peak_rss_mb"], None, "none", None, "MiB", None))
         rows.append(Row(f"{told}: time", found["seconds"]["total"], None, "none", None, "s", None))
     return rows
 
 
-def _model(folder: Path) -> Path:
-    """A run with a small network that was never trained, and steps that look at components."""
+def _model(folder: Path, job: Job) -> Path:
+    """A run with a small network that was never trained."""
     one, two, three = Shape3(1, 1, 1), Shape3(2, 2, 2), Shape3(3, 3, 3)
+    labels: dict[str, tuple[int, ...]] = {f"class_{n}": (n,) for n in range(1, job.classes + 1)}
     plan = Plan(
-        DataSettings(labels={"vessel": (1,)}, channels=("image",), mirror_pairs=()),
+        DataSettings(labels=labels, channels=("image",), mirror_pairs=()),
         PreprocessSettings("stored", spacing="stored", normalisation=(Normalisation("percentile"),)),
         NetworkSettings("unet", 4, UNetSettings((4, 8), (three, three), (one, two), 1, 1)),
-        InferenceSettings(Shape3(64, 64, 64), 0.0, ()),
-        PostprocessSettings(0.5, STEPS),
+        InferenceSettings(Shape3(64, 64, 64), job.overlap, ()),
+        PostprocessSettings(0.5, STEPS if job.classes == 1 else ()),
     )
     torch.manual_seed(0)
     write_text(folder / "plan.yaml", dump(plan))
