@@ -67,6 +67,13 @@ def test_the_fastest_form_is_found_once_and_kept(timed: list[Form]) -> None:
     assert timed  # another window
 
 
+def test_many_small_volumes_are_worth_measuring(timed: list[Form]) -> None:
+    Forwards((CPU,), volumes=6).form(network(), 2, WINDOW, Wish(), passes=7)
+    assert not timed
+    assert Forwards((CPU,), volumes=6).form(network(), 2, WINDOW, Wish(), passes=8).batch == 2
+    assert timed
+
+
 def test_compiling_is_tried_for_long_volumes_alone(timed: list[Form]) -> None:
     def found(passes: float) -> Form:
         return Forwards((CPU,)).form(network(), 2, WINDOW, Wish(), passes=round(passes))

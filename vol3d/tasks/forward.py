@@ -21,7 +21,7 @@ from vol3d.training.losses import resolutions
 from vol3d.training.schedule import Precision
 
 WORTH_MEASURING = 48
-"""Passes of a volume through the network from which on trying the forms of it pays."""
+"""Passes through the network from which on trying the forms of it pays."""
 
 WORTH_COMPILING = 900.0
 """Seconds of forwards from which on torch.compile, which takes one or two minutes, can pay."""
@@ -73,13 +73,15 @@ class Wish:
 
 @dataclass(frozen=True)
 class Forwards:
-    """The networks of a run on its devices, each made ready once per form."""
+    """The networks of a run on its devices, each made ready once per form, for so many volumes that are alike."""
 
     devices: tuple[torch.device, ...]
+    volumes: int = 1
     _ready: dict[tuple[int, Precision, bool], Forward] = field(default_factory=dict, repr=False)
 
     def form(self, network: nn.Module, channels: int, window: Shape3, wish: Wish, *, passes: int) -> Form:
-        """The form for a volume of so many passes: as wished, as measured here before, measured now, or a guess."""
+        """The form for volumes of so many passes each: as wished, as measured here before, measured now, or a guess."""
+        passes *= self.volumes
         native = native_precision(self.devices[0]) if wish.precision == "auto" else wish.precision
         batch = BATCH if wish.batch == "measured" else wish.batch
         if wish.pinned:

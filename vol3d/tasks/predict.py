@@ -110,7 +110,7 @@ def predict(
     jobs = jobs_of(found, run, out=out, organ=organ, spacing=spacing, format=format)
     reporter.note(f"{volume_dir}: {_told(found, run.channels)}; {len(run.models)} model(s), {run.device}")
     with alike(reporter) as warn:
-        batch = _Batch(run, organ, jobs, spacing, save_probability, overwrite, reporter, warn)
+        batch = _Batch(run.for_volumes(len(jobs)), organ, jobs, spacing, save_probability, overwrite, reporter, warn)
         if dry_run:
             batch.tell()
             return PredictResult([], {})

@@ -215,6 +215,10 @@ class Run:
             raise UsageError("the run's postprocess.steps need an organ mask: give --organ-mask or --organ-model")
         return steps
 
+    def for_volumes(self, count: int) -> "Run":
+        """The same, told how many volumes there are to predict: many are worth finding the fastest form for."""
+        return replace(self, forwards=replace(self.forwards, volumes=count))
+
     def windows(self, source: VolumeSource) -> int:
         """How many windows of a source all models will look at."""
         return self._prediction(source).windows()
