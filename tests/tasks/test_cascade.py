@@ -20,7 +20,7 @@ from vol3d.errors import UsageError
 from vol3d.files.arrays import open_npy
 from vol3d.network.build import _NETWORKS, NetworkSettings
 from vol3d.patches.sampling import TrainingCase
-from vol3d.preprocess.pipeline import probability_view
+from vol3d.preprocess.pipeline import network_grid, probability_view
 from vol3d.shapes import Spacing
 from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.forward import Forwards
@@ -102,11 +102,12 @@ def test_a_case_is_learned_with_what_the_fold_that_never_saw_it_says(
     run = load_run(held_out_by(earlier, f"case_{number}"), precision="float32")
     said = run.predict_probability(data / "images" / f"case_{number}.nii.gz")
     plan = load(Plan, text=(later / "fold_0" / "plan.yaml").read_text(), name="plan")
-    wanted = read_all(probability_view(said, plan.preprocess))
+    grid = network_grid(said, plan.preprocess)
+    wanted = read_all(probability_view(said, plan.preprocess, grid))
     np.testing.assert_allclose(read_all(open_npy(stored)), wanted, atol=1e-3)
     others = load_run(*[f for f in earlier.glob("fold_*") if f != run.models[0].folder], precision="float32")
     learned = others.predict_probability(data / "images" / f"case_{number}.nii.gz")
-    assert np.abs(read_all(probability_view(learned, plan.preprocess)) - wanted).max() > 0.01
+    assert np.abs(read_all(probability_view(learned, plan.preprocess, grid)) - wanted).max() > 0.01
 
 
 @pytest.mark.parametrize("number", range(5))
