@@ -42,6 +42,7 @@ def test_a_plan_is_written_and_read_back_equal() -> None:
         "network",
         "inference",
         "postprocess",
+        "turned",
         "format",
         "made_by",
     }

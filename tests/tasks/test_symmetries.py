@@ -13,6 +13,7 @@ from tiny import ORIENTATIONS, TINY_TRAINING, turned_nifti
 from vol3d.config.load import load
 from vol3d.config.tree import Config
 from vol3d.errors import UsageError
+from vol3d.inference.symmetry import symmetries
 from vol3d.patches.sampling import TrainingCase
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import inferencer_of
@@ -132,7 +133,7 @@ def test_a_prediction_with_mirrors_exchanges_the_channels_back() -> None:
     image = ArraySource(np.random.default_rng(1).random((1, 4, 4, 6), dtype=np.float32), np.eye(4))
     answers = [
         torch.cat([slab for _, slab in inferencer_of(
-            Sided(), config, precision="float32", mirror_axes=axes, device=torch.device("cpu")
+            Sided(), config, over=symmetries(("mirrors",), axes), batch=2, device=torch.device("cpu")
         ).slabs(image)], dim=1)
         for axes in ((), ("x",), ("z", "y", "x"))
     ]  # fmt: skip
