@@ -20,7 +20,7 @@ from vol3d.inference.symmetry import Symmetry, symmetries
 from vol3d.inference.windows import WindowGrid
 from vol3d.shapes import Shape3
 from vol3d.tasks.assemble import check_edges, check_step_regions, inferencer_of, load_weights, network_of
-from vol3d.tasks.forward import Form, Forwards, OneByOne, SmallerOnOom, Wish
+from vol3d.tasks.forward import Form, Forwards, OneByOne, SmallerOnOom, Wish, reproducible
 from vol3d.tasks.plugins import lacking
 from vol3d.tasks.symmetries import check_symmetries
 from vol3d.training.schedule import Precision
@@ -85,6 +85,8 @@ class Model:
             forward = SmallerOnOom(forward, batch)
         elif device.type == "cpu":
             forward, batch = OneByOne(forward), torch.get_num_threads()
+        else:
+            forward = reproducible(forward)
         return inferencer_of(forward, self.plan, over=self.over, batch=batch, device=device)
 
 
