@@ -74,7 +74,7 @@ def test_people_get_two_lines_per_volume(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4
     assert lines[0].startswith(str(tmp_path / "out" / "case_0.nii.gz")) and " windows" in lines[0]
-    assert "network " in lines[1] and " MiB; " in lines[1] and "too few to measure" in lines[1]
+    assert "peak " in lines[1] and " MiB; " in lines[1] and "too few to measure" in lines[1]
 
 
 def test_of_a_batch_only_the_damaged_volume_fails(

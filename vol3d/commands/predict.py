@@ -84,9 +84,9 @@ def _told(volume: dict[str, Any]) -> str:
     """A volume's report in two lines."""
     seconds, forms = volume["seconds"], {f"{f['precision']}, batch {f['batch']}: {f['why']}" for f in volume["forms"]}
     skipped = f", {volume['windows_skipped']} skipped" if volume["windows_skipped"] else ""
-    stages = ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if name != "total" and value >= 0.05)
+    stages = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items() if name != "total" and value >= 0.05)
     device = f" and {volume['peak_device_mb']:.0f} on {volume['device']}" if volume["peak_device_mb"] else ""
     return (
         f"{shown(volume['output'])}  {seconds['total']:.1f} s, {volume['windows_run']} windows{skipped}\n"
-        f"    {stages} s; peak {volume['peak_rss_mb']:.0f} MiB{device}; {'; '.join(sorted(forms))}"
+        f"    {stages or 'at once'}; peak {volume['peak_rss_mb']:.0f} MiB{device}; {'; '.join(sorted(forms))}"
     )
