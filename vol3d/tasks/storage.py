@@ -14,7 +14,7 @@ from vol3d.geometry.grid import slabs
 from vol3d.shapes import Shape3
 from vol3d.volume.source import ArrayStore, VolumeSource, VolumeStore
 
-IN_MEMORY = 512 * 2**20  # bytes of masks and probabilities; what comes in float32 beside them is not counted
+IN_MEMORY = 128 * 2**20  # bytes of masks and probabilities; what comes in float32 beside them is not counted
 SLAB_VOXELS = 1 << 25
 
 
