@@ -26,10 +26,10 @@ from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.forward import Forwards
 from vol3d.tasks.models import Model
 from vol3d.tasks.predict import predict
+from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.train import train
 from vol3d.tasks.training_data import PreparedCase, batches_of
-from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.volume.source import ArraySink, ArraySource, read_all
 
 QUICK = (*TINY_TRAINING, "training.epochs=1", "training.steps_per_epoch=2", "data.folds=2", "inference.mirror_axes=[]")
@@ -132,8 +132,8 @@ def test_a_large_probability_lies_on_the_disk_and_serves_the_same(
 def test_a_deterministic_prediction_is_so_from_its_first_run_on(data: Path, later: Path) -> None:
     run = load_run(later, precision="float32", overrides=["inference.deterministic=true"])
     source = vol3d.load_volume(data / "images" / "case_0.nii.gz")
-    prediction = VolumePrediction(run.models, source, precision=run.precision, forwards=run.forwards)
-    prediction.fill_probability(ArraySink(np.zeros((1, *source.shape), np.float32)))
+    prediction = Probabilities(run.models, source, precision=run.precision, forwards=run.forwards)
+    prediction.fill(ArraySink(np.zeros((1, *source.shape), np.float32)))
     (earlier,) = prediction.earlier.values()
     assert {form.why for form in (*prediction.forms, *earlier.forms)} == {"deterministic"}
 

@@ -40,8 +40,8 @@ def test_strips_threads_and_devices_do_not_change_a_byte(
     finally:
         torch.set_num_threads(threads)
     assert np.array_equal(probability(loaded(*settings, device="cpu,cpu", precision=precision)), expected)
-    monkeypatch.setattr("vol3d.tasks.volume_prediction.accumulator_bytes", lambda device: 20_000)
-    monkeypatch.setattr("vol3d.tasks.volume_prediction.SLAB_BYTES", 10_000)
+    monkeypatch.setattr("vol3d.tasks.probabilities.accumulator_bytes", lambda device: 20_000)
+    monkeypatch.setattr("vol3d.tasks.probabilities.SLAB_BYTES", 10_000)
     source = given_image(IMAGE, spacing=SPACING)
     assert whole.windows(source) > whole.models[0].grid(source.shape).count  # so there are strips
     assert np.array_equal(probability(loaded(*settings, precision=precision)), expected)

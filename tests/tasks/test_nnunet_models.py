@@ -110,8 +110,8 @@ def test_strips_of_the_volume_are_the_volume(tmp_path: Path, monkeypatch: pytest
     results = write_results(tmp_path / "results", folds=("0", "1"))
     run = load_run(results, precision="float32", device="cpu", overrides=["inference.deterministic=true"])
     whole = run.predict_probability(padded_volume()).array
-    monkeypatch.setattr("vol3d.tasks.volume_prediction.accumulator_bytes", lambda _: 2000)
-    monkeypatch.setattr("vol3d.tasks.volume_prediction.SLAB_BYTES", 1 << 13)
+    monkeypatch.setattr("vol3d.tasks.probabilities.accumulator_bytes", lambda _: 2000)
+    monkeypatch.setattr("vol3d.tasks.probabilities.SLAB_BYTES", 1 << 13)
     np.testing.assert_array_equal(run.predict_probability(padded_volume()).array, whole)
 
 

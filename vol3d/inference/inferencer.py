@@ -122,7 +122,8 @@ class Inferencer:
         grid = self.grid(source.shape)
         sweep = _Sweep(self, grid, box or Box.whole(source.shape), tally or Tally(), wanted, advance)
         reader = RowReader(source, grid, sweep.in_plane, self.device)
-        with ThreadPoolExecutor(1, thread_name_prefix="vol3d-read") as reading:
+        # With more threads of its own the reader would keep the network's waiting, also when it has nothing to do.
+        with ThreadPoolExecutor(1, "vol3d-read", initializer=torch.set_num_threads, initargs=(1,)) as reading:
             ahead = reading.submit(reader.row, sweep.rows[0])
             for row in sweep.rows:
                 voxels = ahead.result()

@@ -23,7 +23,7 @@ from vol3d.volume.source import read_all
 
 Peer = Literal["monai", "nnunet"]
 RunScript = Callable[..., dict[str, Any]]
-REPEATS = 3
+REPEATS = 2
 
 
 @dataclass(frozen=True)

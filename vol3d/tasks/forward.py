@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from vol3d.errors import is_out_of_memory
 from vol3d.files.machine import cpu_name, keep, recall
 from vol3d.inference.symmetry import Forward
-from vol3d.network.unet import UNet
 from vol3d.shapes import Shape3
 from vol3d.training.losses import resolutions
 from vol3d.training.schedule import Precision
@@ -165,22 +164,17 @@ class Forwards:
 def ready(network: nn.Module, precision: Precision, device: torch.device, *, compiled: bool = False) -> Forward:
     """A network as a function from windows (B, C, z, y, x) float32 to full-resolution logits, float32.
 
-    Weights and windows are laid out channels last, which convolutions are faster in. Our U-Net runs with its
-    weights in the precision itself; other networks, which may hold what must stay float32, by autocast.
+    Weights and windows are laid out channels last, which convolutions are faster in; bfloat16 is by autocast.
     """
     network = copy.deepcopy(network).eval().to(device)
-    halved = precision == "bfloat16" and isinstance(network, UNet)
-    if halved:
-        network = network.to(torch.bfloat16)
     for weight in network.parameters():
         if weight.ndim == 5:
             weight.data = weight.data.contiguous(memory_format=torch.channels_last_3d)
     run: Callable[[Tensor], Any] = torch.compile(network) if compiled else network
 
     def forward(windows: Tensor) -> Tensor:
-        windows = windows.to(torch.bfloat16) if halved else windows
         windows = windows.contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16" and not halved):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             return resolutions(run(windows))[0].float()
 
     return forward

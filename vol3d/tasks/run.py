@@ -26,6 +26,7 @@ from vol3d.tasks.focus import EMPTY_ORGAN, check_organ
 from vol3d.tasks.forward import Forwards
 from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
 from vol3d.tasks.nnunet import load_nnunet_models
+from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.storage import Storage
 from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
@@ -111,7 +112,7 @@ class Run:
             place = None if isinstance(organ_mask, Volume) else spacing
             organ = given_label(organ_mask, image=source, spacing=place)
         labels = np.zeros((1, *source.shape), np.uint8)
-        prediction = self._with_organ(source, organ, organ_margin)
+        prediction = self._prediction(source, organ, organ_margin)
         prediction.fill(ArraySink(labels))
         warnings = (EMPTY_ORGAN,) if prediction.focus.on_nothing else ()
         return Volume(labels, source.affine, header=source.header, says=source.says, warnings=warnings)
@@ -136,7 +137,7 @@ class Run:
         picked = PickedView(source, picked_channels(self.models[0], channels))
         self.check(picked, "the image")
         organ = Storage.for_bytes(source.shape.voxels, source, scratch).zeros(1, np.uint8)
-        self._prediction(picked, advance, self.steps(False)).fill(organ, scratch=scratch)
+        self._prediction(picked, advance=advance).fill(organ, scratch=scratch)
         return organ
 
     def predict_probability(self, image: Given, *, spacing: Millimetres | None = None) -> Volume:
@@ -146,7 +147,7 @@ class Run:
         """
         source = self._opened(image, spacing)
         probability = np.zeros((len(self.schema.regions), *source.shape), np.float32)
-        self._prediction(source).fill_probability(ArraySink(probability))
+        self._probabilities(source).fill(ArraySink(probability))
         return Volume(probability, source.affine, says=source.says)
 
     def write(
@@ -166,7 +167,7 @@ class Run:
         a Zarr folder for the probabilities. advance hears the number of windows done; before_commit is called
         when all is computed, just before the files take their places.
         """
-        prediction = self._with_organ(source, organ, organ_margin, advance)
+        prediction = self._prediction(source, organ, organ_margin, advance)
         return prediction.write(target, probability_target, before_commit or (lambda: None))
 
     def check(self, source: VolumeSource, name: str) -> None:
@@ -221,7 +222,7 @@ class Run:
 
     def windows(self, source: VolumeSource) -> int:
         """How many windows of a source all models will look at."""
-        return self._prediction(source).windows()
+        return self._probabilities(source).windows()
 
     def _opened(self, image: Given, spacing: Millimetres | None) -> VolumeSource:
         source = given_image(image, spacing=spacing)
@@ -233,34 +234,26 @@ class Run:
         self.check(source, name_of(image))
         return source
 
-    def _with_organ(
-        self,
-        source: VolumeSource,
-        organ: VolumeSource | None,
-        margin_mm: float | None,
-        advance: Callable[[int], None] | None = None,
-    ) -> VolumePrediction:
-        steps = self.steps(organ is not None, crops=margin_mm is not None)
-        return self._prediction(source, advance, steps, organ, margin_mm)
-
     def _prediction(
         self,
         source: VolumeSource,
-        advance: Callable[[int], None] | None = None,
-        steps: tuple[Step, ...] = (),
         organ: VolumeSource | None = None,
         margin_mm: float | None = None,
+        advance: Callable[[int], None] | None = None,
     ) -> VolumePrediction:
         return VolumePrediction(
             self.models,
             source,
-            steps=steps,
+            steps=self.steps(organ is not None, crops=margin_mm is not None),
             organ=organ,
             organ_margin=margin_mm,
             precision=self.precision,
             forwards=self.forwards,
             advance=advance,
         )
+
+    def _probabilities(self, source: VolumeSource) -> Probabilities:
+        return Probabilities(self.models, source, precision=self.precision, forwards=self.forwards)
 
 
 def load_run(

@@ -27,9 +27,9 @@ from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.earlier import cascade_view, picked_channels
 from vol3d.tasks.forward import BATCH, ready
+from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.symmetries import mirror_swap
-from vol3d.tasks.volume_prediction import VolumePrediction
 from vol3d.training.schedule import Precision
 from vol3d.training.trainer import PatchBatch
 from vol3d.volume.source import VolumeSource, read_all
@@ -126,14 +126,14 @@ def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, 
     key = cache_key(case.images, (answers, run.precision, picked, regions, settings))
 
     def make() -> VolumeSource:
-        prediction = VolumePrediction(
+        earlier = Probabilities(
             models,
             PickedView(image, picked),
             precision=run.precision,
             forwards=run.forwards,
             advance=cascade.advance,
         )
-        said = prediction.kept_probability(cache)
+        said = earlier.kept(cache)
         return cascade_view(said, models, regions, preprocess, network_grid(image, preprocess))
 
     spacing = spacing_of(label_view(image, preprocess, image=image).affine)
