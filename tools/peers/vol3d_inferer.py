@@ -1,13 +1,15 @@
 """Time our own sliding window as its peers are timed: JOB_FOLDER PRECISION ANSWER.npy, JSON on stdout.
 
 The job folder holds network.pt (a module), volume.npy (C, Z, Y, X) float32 and job.json (window, overlap,
-repeats). value is the peak of resident memory, MiB; forward is the seconds of as many forwards alone.
+repeats). value is the peak of resident memory, MiB; forward is the seconds of as many forwards alone. A second
+answer, ANSWER.nnunet.npy, has nnU-Net's windows and weights, to compare masks with it.
 """
 
 import json
 import resource
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,10 @@ with torch.inference_mode():
         if device.type == "cuda":
             torch.cuda.synchronize()
         alone.append((time.perf_counter() - start) * grid.count / (-(-grid.count // form.batch) * form.batch))
+    even = replace(walk, stride="even", blend="nnunet")
+    as_nnunet = np.concatenate([decided(slab) for _, slab in even.slabs(source)])
 np.save(answer, labels)
+np.save(answer.with_suffix(".nnunet.npy"), as_nnunet)
 told = f"{__version__} ({form.precision}, batch {form.batch}{', compiled' if form.compiled else ''})"
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({"seconds": seconds, "forward": alone, "value": peak, "windows": grid.count, "version": told}))
