@@ -51,8 +51,8 @@ JOBS = (
     Job(Shape3(512, 512, 512)),
     Job(Shape3(1024, 512, 512)),
     Job(Shape3(2048, 512, 512)),
-    Job(Shape3(384, 384, 384), classes=100, overlap=0.5),
     Job(Shape3(2200, 1041, 1511)),
+    Job(Shape3(384, 384, 384), classes=100, overlap=0.5),
 )
 
 
