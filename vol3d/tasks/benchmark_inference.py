@@ -55,25 +55,10 @@ def inference(
     script runs a file of tools/peers under an interpreter and gives its JSON; python is ours, which has MONAI.
     """
     model = load_models(run, weights="last", overrides=())[0]
-    volume = _volume(model, data, size)
-    channels = model.plan.data.schema().channels
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with TemporaryDirectory() as folder:
         job = Path(folder)
-        torch.save(model.network, job / "network.pt")
-        np.save(job / "volume.npy", volume)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        write_json(
-            job / "job.json",
-            {
-                "window": list(model.window),
-                "overlap": 0.5,
-                "repeats": REPEATS,
-                "batch": 1,
-                "channels": channels,
-                "device": device,
-                "long": False,
-            },
-        )
+        _write_job(job, model, _volume(model, data, size), device)
 
         def measured(name: str, interpreter: Path, precision: str) -> _Measured:
             reporter.note(f"measuring {name} in {precision} ...")
@@ -103,6 +88,21 @@ def inference(
                 peers.append(("nnU-Net {} as shipped", measured("nnunet", peer_python, "float32")))
     told = f"{size}^3, window {'x'.join(map(str, model.window))}, {run.name}"
     return _rows(told, ours, peers)
+
+
+def _write_job(job: Path, model: Model, volume: NDArray[np.float32], device: str) -> None:
+    """What every process is given."""
+    torch.save(model.network, job / "network.pt")
+    np.save(job / "volume.npy", volume)
+    about = {
+        "window": list(model.window),
+        "overlap": 0.5,
+        "repeats": REPEATS,
+        "batch": 1,
+        "channels": model.plan.data.schema().channels,
+        "device": device,
+    }
+    write_json(job / "job.json", about)
 
 
 def _rows(told: str, ours: dict[str, _Measured], peers: Sequence[tuple[str, _Measured]]) -> list[Row]:
