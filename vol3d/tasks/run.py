@@ -217,7 +217,7 @@ class Run:
         return steps
 
     def for_volumes(self, count: int) -> "Run":
-        """The same, told how many volumes there are to predict: many are worth finding the fastest form for."""
+        """The same, told that count volumes are to be predicted: many are worth finding the fastest form for."""
         return replace(self, forwards=replace(self.forwards, volumes=count))
 
     def windows(self, source: VolumeSource) -> int:
