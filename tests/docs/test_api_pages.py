@@ -14,7 +14,10 @@ import vol3d
 
 ROOT = Path(__file__).parents[2]
 # Whatever the arguments, these raise nothing that a user could cause.
-NEVER_RAISE = {"Run.windows", "Run.write", "Run.predict_probability", "Volume.to_nibabel", "Volume.to_monai"}
+NEVER_RAISE = {"Run.for_volumes", "Run.windows", "Run.write", "Run.predict_probability"} | {
+    "Volume.to_nibabel",
+    "Volume.to_monai",
+}
 # One meaning everywhere, told in docs/cli.md.
 EVERYWHERE = {"self", "cls", "reporter"}
 
