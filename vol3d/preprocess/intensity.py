@@ -135,8 +135,9 @@ class NormalisedView(View):
 
     def tensor(self, box: Box, device: torch.device) -> Tensor:
         """The same on a device, (C, Z, Y, X) float32; what travels there are the stored voxels."""
-        voxels = read_tensor(self.source, box, device)
-        changed = torch.stack([_normalised(values, c) for values, c in zip(voxels, self.constants, strict=True)])
+        changed = read_tensor(self.source, box, device).clone()  # what a source gives may be its own array
+        for values, c in zip(changed, self.constants, strict=True):
+            _normalise_(values, c)
         if self.mask is not None:
             within = upload(self.mask[box.slices].view(np.uint8), device)
             for values, c in zip(changed, self.constants, strict=True):
@@ -145,12 +146,14 @@ class NormalisedView(View):
         return changed
 
 
-def _normalised(values: Tensor, c: Constants) -> Tensor:
-    clipped = values.clamp(c.low, c.high) if np.isfinite([c.low, c.high]).any() else values
-    result = clipped.sub(c.shift).div_(c.scale)
+def _normalise_(values: Tensor, c: Constants) -> None:
+    """In place, as slabs of rows are large."""
+    if np.isfinite([c.low, c.high]).any():
+        values.clamp_(c.low, c.high)
+    values.sub_(c.shift).div_(c.scale)
     if np.isfinite(c.knee):
-        result = torch.where(result > c.knee, c.knee + (result - c.knee) * c.slope, result)
-    return result
+        above = (values - c.knee).clamp_(min=0).mul_(c.slope)
+        values.clamp_(max=c.knee).add_(above)
 
 
 @dataclass(frozen=True, eq=False)
