@@ -82,6 +82,8 @@ class FoldTraining:
         """Train to the end, or raise StoppedError once the state is saved."""
         start = time.monotonic()
         split = self._split(fold)
+        if not split["validation"]:
+            self.config.training.check_without_validations()
         cache = self.folder.parent / "cache"
         training, validating = (
             prepare([c for c in self.cases if c.name in names], self.config, cache, self.reporter, self.cascade)

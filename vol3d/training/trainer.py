@@ -158,8 +158,8 @@ class Trainer:
                 went back to those of an epoch's end and the learning rate was halved.
             UsageError: a stage needs validations, and there are none.
         """
-        if validate is None and (wants := self.settings.wants_validation()):
-            raise UsageError(f"{wants} needs validations, and no case is held out: leave it out, or train a fold")
+        if validate is None:
+            self.settings.check_without_validations()
         while self.progress < 1.0:
             if self.course.within >= 1.0:
                 self._begin_stage(on_event)
@@ -258,6 +258,7 @@ class Trainer:
             "rate": self.optimiser.param_groups[0]["lr"],
             "seconds": self.seconds,
             "skipped_steps": self.skipped_steps,
+            **({"stage": self.course.part.number + 1} if self.settings.stages else {}),
             **self._pace.told(),
         }
         validates = validate is not None and self._validation_is_due()
