@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -238,10 +239,16 @@ def test_registered_augmentations_run_in_order_with_their_options() -> None:
     register_augmentation("double", lambda images, labels, _: (images * 2, labels))
     off = {f"{n}_chance": 0.0 for n in ("rotation", "scale", "noise", "blur", "brightness", "contrast", "gamma")}
     settings = AugmentSettings((), False, **off, extra={"add": {"value": 3.0}, "double": {}})  # type: ignore[arg-type]
-    images, labels = torch.ones(2, 1, 4, 6, 5), torch.zeros(2, 4, 6, 5, dtype=torch.uint8)
+    images, labels = torch.ones(2, 1, 4, 6, 5), torch.zeros(2, 1, 4, 6, 5, dtype=torch.uint8)
     augmenter = Augmenter(settings, Shape3(4, 6, 5), Spacing(3.0, 1.0, 0.8))
     images, labels = augmenter(images, labels, torch.Generator().manual_seed(0))
     assert images.allclose(torch.tensor(8.0)) and labels.eq(1).all()  # (1 + 3) * 2
+
+    skeletons = torch.cat([labels, labels], dim=1)
+    with pytest.raises(UsageError, match="augmentation 'add' changes labels, which a skeleton"):
+        augmenter(images, skeletons, torch.Generator().manual_seed(0))
+    images_alone = Augmenter(replace(settings, extra={"double": {}}), augmenter.patch, augmenter.spacing)
+    assert torch.equal(images_alone(images, skeletons, torch.Generator().manual_seed(0))[1], skeletons)
 
     register_augmentation("crop", lambda images, labels, _: (images[..., 1:], labels))
     cropping = Augmenter(AugmentSettings((), False, **off, extra={"crop": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))  # type: ignore[arg-type]

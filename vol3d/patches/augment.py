@@ -132,28 +132,20 @@ class Augmenter:
     def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Augment a batch.
 
-        images (B, C, Z, Y, X) float32 and labels (B, Z, Y, X) integers, both of cube size; both come
-        back at patch size. generator is a CPU generator.
+        images (B, C, Z, Y, X) float32 and labels (B, L, Z, Y, X) uint8, both of cube size; both come back at
+        patch size. Channel 0 of the labels are label values; others, such as a skeleton, are moved with them.
+        generator is a CPU generator.
         """
         samples = [self._matrix(generator) for _ in range(images.shape[0])]
         images, labels = self._read(images, labels, torch.stack([m for m, _ in samples]).to(images.device))
         if self.mirrored_values is not None:
             values = torch.tensor(self.mirrored_values, dtype=labels.dtype, device=labels.device)
             mirrored = torch.tensor([m for _, m in samples], device=labels.device)[:, None, None, None]
-            labels = torch.where(mirrored, values[labels.long()], labels)
+            labels[:, 0] = torch.where(mirrored, values[labels[:, 0].long()], labels[:, 0])
         changed = self._intensity(images[:, : self.grey], generator)
         images = torch.cat([changed, images[:, changed.shape[1] :]], dim=1)
         for name, options in self.settings.extra.items():
-            shapes = images.shape, labels.shape
-            pair = _AUGMENTATIONS[name](images, labels, generator, **options)
-            if not isinstance(pair, tuple | list) or [isinstance(one, Tensor) for one in pair] != [True, True]:
-                raise UsageError(f"augmentation {name!r} must give images and labels, got a {type(pair).__name__}")
-            images, labels = pair
-            if (images.shape, labels.shape) != shapes:
-                raise UsageError(
-                    f"augmentation {name!r} must keep the shapes {', '.join(str(tuple(s)) for s in shapes)}, "
-                    f"got {tuple(images.shape)}, {tuple(labels.shape)}"
-                )
+            images, labels = _registered(name, options, images, labels, generator)
         return images, labels
 
     def _turning_planes(self) -> tuple[tuple[int, int], ...]:
@@ -204,8 +196,8 @@ class Augmenter:
         grid = (torch.einsum("bij,nj->bni", matrices, offsets) / half).flip(-1)
         grid = grid.reshape(-1, *self.patch, 3).float()
         read = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        there = functional.grid_sample(labels[:, None].float(), grid, mode="nearest", align_corners=False)
-        return read, there[:, 0].round().to(labels.dtype)
+        there = functional.grid_sample(labels.float(), grid, mode="nearest", align_corners=False)
+        return read, there.round().to(labels.dtype)
 
     def _intensity(self, images: Tensor, generator: Generator) -> Tensor:
         s = self.settings
@@ -226,6 +218,28 @@ class Augmenter:
                 result = _gamma(result, _uniform(generator, *s.gamma), inverted=_chance(generator, 0.25))
             changed.append(result)
         return torch.stack(changed)
+
+
+def _registered(
+    name: str, options: dict[str, Any], images: Tensor, labels: Tensor, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """What a registered augmentation makes of a batch; it is given the label values, (B, Z, Y, X), alone."""
+    shapes = images.shape, labels[:, 0].shape
+    pair = _AUGMENTATIONS[name](images, labels[:, 0].clone(), generator, **options)
+    if not isinstance(pair, tuple | list) or [isinstance(one, Tensor) for one in pair] != [True, True]:
+        raise UsageError(f"augmentation {name!r} must give images and labels, got a {type(pair).__name__}")
+    images, values = pair
+    if (images.shape, values.shape) != shapes:
+        raise UsageError(
+            f"augmentation {name!r} must keep the shapes {', '.join(str(tuple(s)) for s in shapes)}, "
+            f"got {tuple(images.shape)}, {tuple(values.shape)}"
+        )
+    if labels.shape[1] > 1 and not torch.equal(values, labels[:, 0]):
+        raise UsageError(
+            f"augmentation {name!r} changes labels, which a skeleton that the loss looks at would not follow; "
+            "take it out of augmentation.extra, or the loss's term out of loss.terms"
+        )
+    return images, torch.cat([values[:, None], labels[:, 1:]], dim=1)
 
 
 def _uniform(generator: Generator, low: float, high: float) -> float:

@@ -18,7 +18,7 @@ MAX_BAD_STEPS = 3
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """images (B, C, z, y, x) float32 and labels (B, z, y, x) on the device, and the names of their cases."""
+    """images (B, C, z, y, x) float32 and labels (B, L, z, y, x) on the device, and the names of their cases."""
 
     images: Tensor
     labels: Tensor
