@@ -228,13 +228,13 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
     network.load_state_dict(weights)
 
 
-def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor], Tensor], Tensor]:
-    """The training loss: outputs (full resolution first) and labels (B, L, Z, Y, X) to a scalar."""
+def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor], Tensor, float], Tensor]:
+    """The training loss: outputs (full resolution first), labels (B, L, Z, Y, X) and progress to a scalar."""
     schema = config.data.schema()
     encoding = torch.from_numpy(schema.encoding()).to(device)
     ignore = schema.ignore
 
-    def loss(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+    def loss(outputs: Sequence[Tensor], labels: Tensor, progress: float) -> Tensor:  # noqa: ARG001
         values = labels[:, 0]
         target = encoding[:, values.long()].movedim(0, 1)
         if outputs[0].shape != target.shape:

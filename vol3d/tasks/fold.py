@@ -44,6 +44,8 @@ from vol3d.version import __version__
 from vol3d.viewer.curve import learning_curve
 
 SECONDS_BETWEEN_SAVES = 60.0
+STARVED = 0.05
+"""Share of waiting above which it is told."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class FoldTraining:
         self.best = BestK(config.training.keep_best)
         self.validations: dict[int, dict[str, float]] = {}
         self.saved_at = time.monotonic()
+        self.starved = False
 
     def train(self, fold: str, init: Path | None) -> TrainResult:
         """Train to the end, or raise StoppedError once the state is saved."""
@@ -225,10 +228,21 @@ class FoldTraining:
         elif event.kind == "epoch":
             values = {k: (v if math.isfinite(v) else None) for k, v in event.values.items()}
             self._log({"kind": "epoch", "step": event.step, **values})
+            self._tell_waiting(event.values["wait_share"])
         due = trainer.progress >= 1.0 or time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES
         # A validation comes just before its epoch's end: the state is saved once both are told.
         if event.kind == "stop" or (event.kind == "epoch" and due):
             self._save(trainer)
+
+    def _tell_waiting(self, share: float) -> None:
+        """Say once that the network waits for its batches; every epoch's share is in the log."""
+        if share > STARVED and not self.starved:
+            self.starved = True
+            more = self.config.training.batches_ahead + 1
+            self.reporter.note(
+                f"starved: {share:.0%} of the time went into waiting for batches; where cores are free, "
+                f"training.batches_ahead={more} prepares more of them at once"
+            )
 
     def _log(self, record: dict[str, Any]) -> None:
         append_line(self.folder / "metrics.jsonl", json.dumps(record, allow_nan=False))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vol3d.errors import DivergedError
 from vol3d.training.losses import resolutions
+from vol3d.training.pace import Pace
 from vol3d.training.schedule import Precision, TrainingSettings, learning_rate, make_optimiser
 
 MAX_BAD_STEPS = 3
@@ -35,7 +36,7 @@ class Event:
 
 
 Batches = Callable[[int], Iterator[PatchBatch]]
-Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
+Loss = Callable[[Sequence[Tensor], Tensor, float], Tensor]
 Validate = Callable[[nn.Module], dict[str, float]]
 
 
@@ -44,7 +45,7 @@ class Trainer:
 
     batches(first) yields the batches of steps first, first + 1, ...; each is a function of its step
     alone, so that a resumed training sees the same ones. loss takes the outputs (full resolution
-    first) and the labels. averaged is the network to validate and to keep.
+    first), the labels and the progress in [0, 1]. averaged is the network to validate and to keep.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Trainer:
         self.skipped_steps = 0
         self._bad_in_a_row = 0
         self._epoch_losses: list[float] = []
+        self._pace = Pace()
 
     @property
     def progress(self) -> float:
@@ -117,8 +119,9 @@ class Trainer:
         if self.progress >= 1.0:
             return
         last = time.monotonic()
-        for batch in self.batches(self.step):
+        for batch in self._pace.timed(self.batches(self.step)):
             self._update(batch)
+            self._pace.learned(len(batch.cases))
             self.step += 1
             # From step to step, so that waiting for batches, validating and saving count too.
             self.seconds, last = self.seconds + time.monotonic() - last, time.monotonic()
@@ -139,7 +142,7 @@ class Trainer:
         images = batch.images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = self.network(images)
-        loss = self.loss(resolutions(outputs), batch.labels)
+        loss = self.loss(resolutions(outputs), batch.labels, self.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
@@ -181,7 +184,8 @@ class Trainer:
             values = validate(self.averaged)
             self.validation_seconds += time.monotonic() - start
             on_event(Event("validation", self.step, {**values, "seconds": self.seconds}))
-        on_event(Event("epoch", self.step, {"epoch": epoch, "loss": mean, "rate": rate, "seconds": self.seconds}))
+        values = {"epoch": epoch, "loss": mean, "rate": rate, "seconds": self.seconds, **self._pace.told()}
+        on_event(Event("epoch", self.step, values))
 
     def _time_allows(self) -> bool:
         """Whether one more validation like the ones before keeps within its share."""
