@@ -12,7 +12,9 @@ from torch import Generator
 
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.patches.augment import AXES, Augmenter, AugmentSettings
+from vol3d.patches.augment import Augmenter
+from vol3d.patches.augmentations import AXES, BOUNDS, AugmentSettings
+from vol3d.patches.chance import Drawn
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, cut, places_of
 from vol3d.shapes import Index3, Shape3, Spacing
@@ -20,16 +22,19 @@ from vol3d.volume.source import ArraySource
 
 AFFINE = from_spacing(Spacing(0.8, 1.0, 3.0))
 QUIET = AugmentSettings(
-    mirror_axes=(),
-    quarter_turns=False,
-    rotation_chance=0,
-    scale_chance=0,
-    noise_chance=0,
-    blur_chance=0,
-    brightness_chance=0,
-    contrast_chance=0,
-    gamma_chance=0,
+    (), False, **{name: replace(drawn, chance=0.0) for name, drawn in AugmentSettings().drawn.items()}
 )
+GREY = ("noise", "blur", "low_resolution", "brightness", "contrast", "inversion", "gamma")
+MOVES = tuple(name for name in BOUNDS if name not in GREY)
+
+
+def always(*names: str, of: AugmentSettings = QUIET, **ranges: tuple[float, float]) -> AugmentSettings:
+    """Augmentations that every sample gets, with their own range or one by name."""
+    drawn = of.drawn
+    sure = {name: replace(drawn[name], chance=1.0) for name in names}
+    return replace(of, **sure, **{name: Drawn(1.0, given) for name, given in ranges.items()})
+
+
 PATCH = Shape3(8, 12, 6)
 ISOTROPIC = Spacing(1, 1, 1)
 
@@ -115,7 +120,7 @@ def test_mirrors_and_quarter_turns_move_image_and_labels_alike() -> None:
 
 
 def test_an_oblique_turn_keeps_labels_on_the_image_and_fills_the_corners() -> None:
-    settings = replace(QUIET, rotation_chance=1.0, scale_chance=1.0)
+    settings = always("rotation", "scale")
     augmenter = Augmenter(settings, PATCH, Spacing(1, 1, 1))
     ones = torch.ones((1, 1, *augmenter.cube), dtype=torch.uint8)
     filled = np.mean([augmenter(ones.float(), ones, Generator().manual_seed(s))[1].float().mean() for s in range(20)])
@@ -126,7 +131,7 @@ def test_an_oblique_turn_keeps_labels_on_the_image_and_fills_the_corners() -> No
 
 
 def test_thick_slices_are_turned_only_within_themselves() -> None:
-    settings = replace(QUIET, rotation_chance=1.0)
+    settings = always("rotation")
     augmenter = Augmenter(settings, PATCH, Spacing(5.0, 1.0, 1.0))
     slices = torch.arange(augmenter.cube.z, dtype=torch.float32)[:, None, None].expand(1, 1, *augmenter.cube)
     turned, _ = augmenter(
@@ -139,7 +144,7 @@ def test_thick_slices_are_turned_only_within_themselves() -> None:
 
 def test_turning_by_the_spacing_keeps_a_ball_a_ball() -> None:
     spacing = Spacing(2.0, 1.0, 1.0)
-    augmenter = Augmenter(replace(QUIET, rotation_chance=1.0, rotation_degrees=45), Shape3(10, 20, 20), spacing)
+    augmenter = Augmenter(always(rotation=(-45.0, 45.0)), Shape3(10, 20, 20), spacing)
     axes = [(np.arange(n) - (n - 1) / 2) * s for n, s in zip(augmenter.cube, spacing, strict=True)]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     ball = torch.from_numpy((z**2 + y**2 + x**2 < 49).astype(np.uint8))[None, None]
@@ -148,8 +153,7 @@ def test_turning_by_the_spacing_keeps_a_ball_a_ball() -> None:
 
 
 def test_grey_values_change_but_stay_finite_also_in_a_flat_image() -> None:
-    chances = {f"{name}_chance": 1.0 for name in ("noise", "blur", "brightness", "contrast", "gamma")}
-    loud = AugmentSettings(mirror_axes=(), quarter_turns=False, **chances)
+    loud = always(*GREY)
     images, _, changed, _ = augmented(loud)
     assert torch.isfinite(changed).all() and not torch.equal(changed, images)
     augmenter = Augmenter(loud, PATCH, Spacing(1, 1, 1))
@@ -158,8 +162,7 @@ def test_grey_values_change_but_stay_finite_also_in_a_flat_image() -> None:
 
 
 def test_probabilities_move_with_the_image_and_keep_their_values() -> None:
-    chances = {f"{name}_chance": 1.0 for name in ("noise", "blur", "brightness", "contrast", "gamma")}
-    loud, still = (replace(QUIET, mirror_axes=AXES, **some) for some in (chances, {}))
+    loud, still = (replace(always(*names), mirror_axes=AXES) for names in (GREY, ()))
     rng = np.random.default_rng(1)
     labels = torch.from_numpy((rng.random((3, 1, *PATCH)) < 0.3).astype(np.uint8))
     images = torch.cat([labels.float() * 2, labels.float(), labels * 0.25], dim=1)
@@ -180,7 +183,7 @@ def test_a_skeleton_moves_with_the_labels_and_keeps_its_values() -> None:
     assert (cube[0, :2] == 9).all() and not cube[1, :2].any()
 
     swap = tuple({1: 2, 2: 1}.get(v, v) for v in range(256))
-    moving = replace(QUIET, mirror_axes=AXES, quarter_turns=True, rotation_chance=0.5)
+    moving = replace(always("rotation", "elastic"), mirror_axes=AXES, quarter_turns=True)
     augmenter = Augmenter(moving, PATCH, ISOTROPIC, swap)
     drawn = CubeSampler([with_skeleton], SamplingSettings(PATCH, foreground=1.0), augmenter.cube, 8, 5).sample(0, 0.0)
     images, labels = map(torch.from_numpy, (drawn.images, drawn.labels))
@@ -237,8 +240,8 @@ def test_a_patch_of_one_slice_is_changed_in_its_plane_alone(across: float, axis:
     edges.insert(axis, 1)
     steps.insert(axis, across)
     mirrors = tuple(a for a, n in zip(AXES, edges, strict=True) if n > 1)
-    always = replace(QUIET, mirror_axes=mirrors, quarter_turns=True, rotation_chance=1, scale_chance=1, blur_chance=1)
-    augmenter = Augmenter(always, Shape3(*edges), Spacing(*steps))
+    moves = replace(always(*MOVES), mirror_axes=mirrors, quarter_turns=True)
+    augmenter = Augmenter(moves, Shape3(*edges), Spacing(*steps))
     assert augmenter.cube[axis] == 1
     ones = torch.ones(1, 2, *augmenter.cube), torch.ones(1, 1, *augmenter.cube, dtype=torch.uint8)
     images, labels = augmenter(*ones, torch.Generator().manual_seed(seed))
