@@ -39,7 +39,7 @@ from vol3d.tasks.training_data import PreparedCase, batches_of, prepare, validat
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
-from vol3d.training.trainer import Event, Trainer
+from vol3d.training.trainer import MAX_BAD_STEPS, Event, Trainer
 from vol3d.version import __version__
 from vol3d.viewer.curve import learning_curve
 
@@ -158,6 +158,7 @@ class FoldTraining:
             settings=self.config.training,
             precision=self._precision(network, state),
             device=self.device,
+            parts={"encoder": _encoder_parameters},
         )
         if state is not None:
             self._restore(trainer, state)
@@ -173,11 +174,13 @@ class FoldTraining:
             return kept
         wanted, patch = self.config.training.precision, self.config.sampling.patch
         assert patch != "auto"
-        if not takes_bfloat16(patch, self.device):
+        patches = [patch, *self.config.training.patches.values()]
+        if wide := [one for one in patches if not takes_bfloat16(one, self.device)]:
             if wanted == "bfloat16":
                 raise UsageError(
                     "training.precision: on a CPU torch crashes in bfloat16 where a patch has planes (y, x) of more "
-                    f"than {BFLOAT16_PLANE} voxels, got {patch.y} x {patch.x}; leave it to auto, or take a smaller one"
+                    f"than {BFLOAT16_PLANE} voxels, got {wide[0].y} x {wide[0].x}; leave it to auto, or take a "
+                    "smaller one"
                 )
             return "float32"
         if wanted != "auto":
@@ -225,6 +228,16 @@ class FoldTraining:
             told = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in metrics.items())
             self.reporter.note(f"step {event.step}: {told}")
             self._keep(trainer, event.step, metrics)
+        elif event.kind == "stage":
+            number, stages = int(event.values["stage"]), self.config.training.stages
+            start = f" with the {stages[number].begin} weights of the one before"
+            self.reporter.note(f"step {event.step}: stage {number + 1} of {len(stages)} begins{start}")
+        elif event.kind == "back":
+            self.reporter.warn(
+                f"step {event.step}: the loss was not finite {MAX_BAD_STEPS} times in a row, on "
+                f"{', '.join(event.cases)}; the weights are those of step {int(event.values['to'])} again, and the "
+                "learning rate is halved"
+            )
         elif event.kind == "epoch":
             values = {k: (v if math.isfinite(v) else None) for k, v in event.values.items()}
             self._log({"kind": "epoch", "step": event.step, **values})
@@ -273,6 +286,14 @@ class FoldTraining:
         flat = [{**r, **r.get("metrics", {})} for r in records]
         write_png(self.folder / "learning_curve.png", learning_curve(flat, metric=self.config.training.select_by))
         self.saved_at = time.monotonic()
+
+
+def _encoder_parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Those of the part of that name."""
+    found = getattr(network, "encoder", None)
+    if not isinstance(found, torch.nn.Module):
+        raise ValueError(f"expected a network with an encoder, {type(network).__name__} has none")
+    return list(found.parameters())
 
 
 def _initial(init: Path) -> dict[str, torch.Tensor]:

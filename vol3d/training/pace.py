@@ -1,7 +1,7 @@
 """How fast a training goes, and how much of its time it waits for batches."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 Batch = TypeVar("Batch")
@@ -17,7 +17,7 @@ class Pace:
     def __init__(self) -> None:
         self._samples, self._waited, self._worked, self._came = 0, 0.0, 0.0, 0.0
 
-    def timed(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def timed(self, batches: Iterable[Batch]) -> Generator[Batch, None, None]:
         """The same batches; the wait for each is counted."""
         iterator, first = iter(batches), True
         while True:
