@@ -32,7 +32,7 @@ def batches(first: int) -> Iterator[PatchBatch]:
         yield PatchBatch(images, (images[:, 0] > 0.5).to(torch.uint8), (f"case_{step}",))
 
 
-def loss(outputs: list[Tensor], labels: Tensor) -> Tensor:
+def loss(outputs: list[Tensor], labels: Tensor, _: float) -> Tensor:
     return nn.functional.binary_cross_entropy_with_logits(outputs[0][:, 0], labels.float())
 
 

@@ -146,13 +146,18 @@ def _unknown(case: Case, config: Config) -> tuple[object, ...]:
     return (*box, *case.structures)
 
 
+def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
+    """What patches are taken to have, in mm: axis by axis the median of the cases."""
+    return Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+
+
 def batches_of(
     cases: Sequence[PreparedCase], config: Config, device: torch.device, progress: Callable[[], float]
 ) -> Callable[[int], Iterator[PatchBatch]]:
     """The function that yields augmented batches from a step on."""
     sampling, training = config.sampling, config.training
     assert sampling.patch != "auto" and sampling.batch != "auto"
-    spacing = Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+    spacing = median_spacing(cases)
     swap = mirror_swap(config)
     augmenter = Augmenter(
         config.augmentation,
@@ -176,7 +181,7 @@ def batches_of(
         images, labels = augmenter(
             torch.from_numpy(batch.images).to(device), torch.from_numpy(batch.labels).to(device), generator
         )
-        return PatchBatch(images, labels, batch.cases)
+        return PatchBatch(images, labels[:, None], batch.cases)
 
     def batches(first: int) -> Iterator[PatchBatch]:
         ahead_by = training.batches_ahead

@@ -18,7 +18,7 @@ MAX_BAD_STEPS = 3
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """images (B, C, z, y, x) float32 and labels (B, z, y, x) on the device, and the names of their cases."""
+    """images (B, C, z, y, x) float32 and labels (B, L, z, y, x) on the device, and the names of their cases."""
 
     images: Tensor
     labels: Tensor
@@ -35,7 +35,7 @@ class Event:
 
 
 Batches = Callable[[int], Iterator[PatchBatch]]
-Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
+Loss = Callable[[Sequence[Tensor], Tensor, float], Tensor]
 Validate = Callable[[nn.Module], dict[str, float]]
 
 
@@ -44,7 +44,7 @@ class Trainer:
 
     batches(first) yields the batches of steps first, first + 1, ...; each is a function of its step
     alone, so that a resumed training sees the same ones. loss takes the outputs (full resolution
-    first) and the labels. averaged is the network to validate and to keep.
+    first), the labels and the progress. averaged is the network to validate and to keep.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Trainer:
         images = batch.images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = self.network(images)
-        loss = self.loss(resolutions(outputs), batch.labels)
+        loss = self.loss(resolutions(outputs), batch.labels, self.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
