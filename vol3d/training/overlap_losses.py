@@ -57,8 +57,8 @@ def boundary_dou(logits: Tensor, reference: Reference, sums: Sums) -> Tensor:
     voxel is on the boundary if one of its six neighbours in the patch is known and outside.
     """
     probability, target = reference.known(reference.probability(logits)), reference.known_regions
-    outside = reference.known(~reference.regions).to(logits.dtype)
-    size, boundary = sums(target), sums(target * dilated(outside))
+    outside = ~reference.regions if reference.valid is None else ~reference.regions & reference.valid
+    size, boundary = sums(target), sums(target & dilated(outside))
     alpha = (1 - 2 * sums.ratio(boundary, size)).clamp(max=THICKEST)
     both, squares = sums(probability * target), sums(probability.square()) + size
     return reference.mean((squares - 2 * both) / (squares - (1 + alpha) * both + sums.smooth))

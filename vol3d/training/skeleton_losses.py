@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool3d
 
-from vol3d.training.neighbours import dilated, eroded
+from vol3d.training.neighbours import dilated
 from vol3d.training.reference import Reference, Sums
 
 WIDENINGS = 2
@@ -23,10 +23,10 @@ def skeleton_recall(logits: Tensor, reference: Reference, sums: Sums) -> Tensor:
     if reference.skeleton is None:
         raise ValueError("skeleton_recall needs the skeleton of the reference")
     target = reference.known_regions
-    tubes = (target & reference.skeleton).to(logits.dtype)
+    tubes = target & reference.skeleton
     for _ in range(WIDENINGS):
         tubes = dilated(tubes)
-    tubes = tubes * target
+    tubes &= target
     return 1 - reference.mean(sums.ratio(sums(reference.probability(logits) * tubes), sums(tubes)))
 
 
@@ -47,9 +47,15 @@ def cldice(logits: Tensor, reference: Reference, sums: Sums, *, iterations: int)
 def _soft_skeleton(volume: Tensor, iterations: int) -> Tensor:
     skeleton = torch.zeros_like(volume)
     for _ in range(iterations + 1):
-        smaller = eroded(volume)
+        smaller = _eroded(volume)
         opened = max_pool3d(smaller, 3, 1, 1)
         taken = (volume - opened).relu()
         skeleton = skeleton + (taken - skeleton * taken).relu()
         volume = smaller
     return skeleton
+
+
+def _eroded(volume: Tensor) -> Tensor:
+    """The smallest value of a voxel and its six neighbours in the patch."""
+    pools = ((3, 1, 1), (1, 0, 0)), ((1, 3, 1), (0, 1, 0)), ((1, 1, 3), (0, 0, 1))
+    return torch.stack([-max_pool3d(-volume, kernel, 1, padding) for kernel, padding in pools]).amin(dim=0)

@@ -8,9 +8,11 @@ surfaces.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from vol3d.regions.cubes import area_table
 from vol3d.shapes import Spacing
@@ -29,8 +31,8 @@ def surface_dice(logits: Tensor, reference: Reference, sums: Sums, *, temperatur
     surer, and a term that calibrates (cross-entropy, focal) belongs beside it.
     """
     ours, theirs, known = _cubes(logits, reference, temperature)
-    area = ours.area(theirs.table)
-    matched = theirs.surface * (area + theirs.area * ours.surface)
+    area, surface = ours.area(theirs.table), 1 - ours.full - ours.empty
+    matched = theirs.surface * (area + theirs.area * surface)
     return 1 - reference.mean(sums.ratio(sums(matched * known), sums((area + theirs.area) * known)))
 
 
@@ -41,11 +43,12 @@ def surface_recall(logits: Tensor, reference: Reference, sums: Sums, *, temperat
     is found beyond it costs nothing there, only in the other two.
     """
     ours, theirs, known = _cubes(logits, reference, temperature)
+    full, empty = ours.full, ours.empty
     score = torch.zeros((), dtype=logits.dtype, device=logits.device)
     for soft, true, weight in (
-        (ours.full, theirs.codes == 255, known),
-        (ours.empty, theirs.codes == 0, known),
-        (ours.surface, theirs.surface, known * theirs.area),
+        (full, theirs.codes == 255, known),
+        (empty, theirs.codes == 0, known),
+        (1 - full - empty, theirs.surface, known * theirs.area),
     ):
         ratio = sums.ratio(sums(2 * soft * true * weight), sums((soft + true) * weight))
         score = score + reference.mean(ratio) / 3
@@ -94,40 +97,24 @@ def _near(mask: Tensor, spacing: Spacing, reach: float) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _SoftCubes:
-    """Cubes of independent voxels: the probability of each pattern of a cube's lower and upper four corners.
+    """Cubes of independent voxels that are foreground with a probability (B, R, Z, Y, X); prisms in a picture."""
 
-    low and high are (16, B, R, Z, Y, X). high is None in a picture, whose slice stands for both.
-    """
-
-    low: Tensor
-    high: Tensor | None
+    probability: Tensor
 
     @property
     def full(self) -> Tensor:
         """The probability that all corners are foreground."""
-        return self._both(15)
+        return _all_corners(self.probability)
 
     @property
     def empty(self) -> Tensor:
         """The probability that none is."""
-        return self._both(0)
-
-    @property
-    def surface(self) -> Tensor:
-        """The probability that some are."""
-        return 1 - self.full - self.empty
+        return _all_corners(1 - self.probability)
 
     def area(self, table: Tensor) -> Tensor:
-        """The expected area: the sum over the 256 codes, of which each is two patterns."""
-        pairs = table.reshape(16, 16)  # of the upper pattern, of the lower
-        if self.high is None:
-            flat: Tensor = torch.tensordot(pairs.diagonal(), self.low, dims=1)
-            return flat
-        upper: Tensor = torch.tensordot(pairs, self.low, dims=1)
-        return (upper * self.high).sum(dim=0)
-
-    def _both(self, pattern: int) -> Tensor:
-        return self.low[pattern] if self.high is None else self.low[pattern] * self.high[pattern]
+        """The expected area: the sum over the 256 codes of their areas and probabilities."""
+        area: Tensor = _ExpectedArea.apply(self.probability, table)  # type: ignore[no-untyped-call]
+        return area
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,26 +137,17 @@ class _TrueCubes:
 
 def _cubes(logits: Tensor, reference: Reference, temperature: float) -> tuple[_SoftCubes, _TrueCubes, Tensor]:
     """The cubes of the prediction and of the reference, and which of them are known (0 or 1)."""
-    thin = next((axis for axis in (2, 3, 4) if logits.shape[axis] == 1), None)
-    spacing, first = list(reference.spacing), 2 if thin is None else thin
+    first = next((axis for axis in (2, 3, 4) if logits.shape[axis] == 1), 2)  # that of a picture's one voxel
+    spacing = list(reference.spacing)
     spacing.insert(0, spacing.pop(first - 2))
-    probability = reference.probability(logits / temperature).movedim(first, 2)
-    patterns = _patterns(probability)
-    soft = _SoftCubes(patterns[:, :, :, :-1], patterns[:, :, :, 1:]) if thin is None else _SoftCubes(patterns, None)
+    soft = _SoftCubes(reference.probability(logits / temperature).movedim(first, 2))
     # Of a voxel of volume 1, so that smooth means the same for every spacing.
     edge = math.prod(spacing) ** (1 / 3)
-    table = torch.from_numpy(area_table(Spacing(*(step / edge for step in spacing)))).to(probability)
+    table = torch.from_numpy(area_table(Spacing(*(step / edge for step in spacing)))).to(soft.probability)
     true = _TrueCubes(_codes(reference.regions.movedim(first, 2)), table)
     if reference.valid is None:
         return soft, true, torch.ones((), dtype=logits.dtype, device=logits.device)
     return soft, true, (_codes(reference.valid.movedim(first, 2)) == 255).to(logits.dtype)
-
-
-def _patterns(probability: Tensor) -> Tensor:
-    """The probability of each pattern of 2x2 voxels in a plane, (16, B, R, Z, Y - 1, X - 1); bit 2 dy + dx."""
-    corner = torch.stack([1 - probability, probability])
-    pair = (corner[None, ..., :-1] * corner[:, None, ..., 1:]).flatten(0, 1)
-    return (pair[None, ..., :-1, :] * pair[:, None, ..., 1:, :]).flatten(0, 1)
 
 
 def _codes(mask: Tensor) -> Tensor:
@@ -178,3 +156,82 @@ def _codes(mask: Tensor) -> Tensor:
     codes = codes[..., :-1] | codes[..., 1:] << 1
     codes = codes[..., :-1, :] | codes[..., 1:, :] << 2
     return codes * 17 if mask.shape[2] == 1 else codes[:, :, :-1] | codes[:, :, 1:] << 4
+
+
+def _all_corners(chance: Tensor) -> Tensor:
+    """The product over the corners of each cube."""
+    chance = chance[..., :-1] * chance[..., 1:]
+    chance = chance[..., :-1, :] * chance[..., 1:, :]
+    return chance if chance.shape[2] == 1 else chance[:, :, :-1] * chance[:, :, 1:]
+
+
+class _ExpectedArea(torch.autograd.Function):
+    """The area to expect in each cube of (B, R, Z, Y, X) probabilities, given that of each code (256,).
+
+    A code is the pattern of a cube's lower four corners and that of its upper four. With the 16 probabilities u and
+    v of each the area is v A u, A being the table as a matrix. Volumes are done one by one, and again for the
+    gradient, as 16 values per voxel are too many to keep.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, probability: Tensor, table: Tensor) -> Tensor:
+        """The areas; in a picture, whose slice stands for both, u and v are one pattern."""
+        ctx.save_for_backward(probability, table)
+        areas, pairs = [], table.reshape(16, 16)
+        for volume in probability.flatten(0, 1):
+            patterns = _patterns(volume)[-1]
+            if len(volume) == 1:
+                areas.append(torch.tensordot(pairs.diagonal(), patterns, dims=1))
+            else:
+                areas.append((torch.tensordot(pairs, patterns[:, :-1], dims=1) * patterns[:, 1:]).sum(dim=0))
+        return torch.stack(areas).reshape(*probability.shape[:2], *areas[0].shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """The chain rule from the cubes' areas to patterns, to pairs along x, to voxels."""
+        probability, table = ctx.saved_tensors
+        gradients, pairs = [], table.reshape(16, 16)
+        for volume, above in zip(probability.flatten(0, 1), gradient.flatten(0, 1), strict=True):
+            corner, pair, patterns = _patterns(volume)
+            if len(volume) == 1:
+                of_patterns = pairs.diagonal()[:, None, None, None] * above
+            else:
+                of_patterns = torch.zeros_like(patterns)
+                of_patterns[:, 1:] = torch.tensordot(pairs, patterns[:, :-1], dims=1) * above
+                of_patterns[:, :-1] += torch.tensordot(pairs.T, patterns[:, 1:] * above, dims=1)
+            of_corner = _before_joined(_before_joined(of_patterns, pair, axis=-2), corner, axis=-1)
+            gradients.append(of_corner[1] - of_corner[0])
+        return torch.stack(gradients).reshape(probability.shape), None
+
+
+def _patterns(volume: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The probabilities of a voxel's 2 values, of 4 pairs along x and of 16 patterns 2x2 of y and x; (n, Z, Y, X) each.
+
+    The first is background, and bit 2 dy + dx of a pattern is that of a code.
+    """
+    corner = torch.stack([1 - volume, volume])
+    pair = _joined(corner, axis=-1)
+    return corner, pair, _joined(pair, axis=-2)
+
+
+def _joined(parts: Tensor, *, axis: int) -> Tensor:
+    """Every product of one of n values and one of the next place's along an axis, n² in all, the next place first."""
+    one, following = _neighbours(parts, axis)
+    return (following[:, None] * one).flatten(0, 1)
+
+
+def _before_joined(gradient: Tensor, parts: Tensor, *, axis: int) -> Tensor:
+    """The gradient of parts from that of what they were joined to."""
+    one, following = _neighbours(parts, axis)
+    products = gradient.reshape(len(parts), len(parts), *gradient.shape[1:])
+    result = torch.zeros_like(parts)
+    to_one, to_following = _neighbours(result, axis)
+    to_one += (products * following[:, None]).sum(dim=0)
+    to_following += (products * one).sum(dim=1)
+    return result
+
+
+def _neighbours(parts: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    edge = parts.shape[axis] - 1
+    return parts.narrow(axis, 0, edge), parts.narrow(axis, 1, edge)
