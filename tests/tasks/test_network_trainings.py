@@ -3,9 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import TINY_TRAINING
 
-from vol3d.network.build import _NETWORKS
+from vol3d.config.load import load
+from vol3d.config.tree import Plan
+from vol3d.files.runs import load_checkpoint
+from vol3d.network.build import _NETWORKS, encoder_parameters
+from vol3d.tasks.assemble import network_of
 from vol3d.tasks.train import train
 
 TWO_STEPS = (
@@ -53,3 +58,20 @@ def test_a_small_network_trains_by_its_name(name: str, tiny_data: Path, tmp_path
 @pytest.mark.parametrize("name", LARGE)
 def test_a_large_network_trains_by_its_name(name: str, tiny_data: Path, tmp_path: Path) -> None:
     assert "dice" in trained(name, LARGE[name], tiny_data, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mednext", "dynunet", "fcn"])
+def test_a_frozen_encoder_stays_as_it_was(name: str, tiny_data: Path, tmp_path: Path) -> None:
+    words = [*TWO_STEPS, *SMALL[name], f"network.name={name}"]
+    (first,) = train(tiny_data, out=tmp_path / "first", overrides=words)
+    frozen = [*words, "training.stages=[{frozen: [encoder]}]"]
+    (second,) = train(tiny_data, out=tmp_path / "second", overrides=frozen, init=first.run)
+    before, after = (load_checkpoint(one.run / "weights_last.pt")["weights"] for one in (first, second))
+    plan = load(Plan, text=(second.run / "plan.yaml").read_text(), name="plan")
+    network = network_of(plan)
+    encoder = {id(parameter) for parameter in encoder_parameters(network)}
+    stay = {name for name, parameter in network.named_parameters() if id(parameter) in encoder}
+    changed = {name for name in dict(network.named_parameters()) if not torch.equal(before[name], after[name])}
+    assert stay
+    assert changed
+    assert changed.isdisjoint(stay)
