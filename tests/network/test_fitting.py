@@ -26,10 +26,10 @@ def state(settings: NetworkSettings, inputs: int, outputs: int) -> dict[str, Ten
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda one: one.name)
 def test_only_the_ends_differ_with_channels_and_classes(settings: NetworkSettings) -> None:
-    before = torch.get_rng_state()
-    ends = ends_of(settings, 2, 3)
-    assert torch.equal(torch.get_rng_state(), before)  # nothing was drawn of the training's chance
     ours, theirs = state(settings, 2, 3), state(settings, 1, 4)
+    before = torch.get_rng_state()
+    ends = ends_of(ours, settings, 2, 3)
+    assert torch.equal(torch.get_rng_state(), before)
     found = fit(ours, theirs, ends)
     assert found.wrong == ()
     assert set(found.adapted) == ends.looking.keys() != set()

@@ -37,21 +37,21 @@ class Ends:
     answering: Collection[str]
 
 
-def ends_of(settings: NetworkSettings, in_channels: int, out_channels: int) -> Ends:
+def ends_of(network: Mapping[str, Tensor], settings: NetworkSettings, in_channels: int, out_channels: int) -> Ends:
     """Both ends of a network, found by building it once more for another image and for other answers."""
 
     def shapes(inputs: int, outputs: int) -> dict[str, torch.Size]:
         return {name: v.shape for name, v in build_network(settings, inputs, outputs).state_dict().items()}
 
-    with torch.random.fork_rng():
-        now = shapes(in_channels, out_channels)
+    with torch.random.fork_rng(devices=[]):  # what is drawn here is nothing of the training's chance
         other_image, other_answers = shapes(in_channels + 1, out_channels), shapes(in_channels, out_channels + 1)
     looking = {
-        name: next(axis for axis, (a, b) in enumerate(zip(shape, other_image[name], strict=True)) if a != b)
-        for name, shape in now.items()
-        if other_image.get(name, shape) != shape
+        name: next(axis for axis, (a, b) in enumerate(zip(ours.shape, other_image[name], strict=True)) if a != b)
+        for name, ours in network.items()
+        if other_image.get(name, ours.shape) != ours.shape
     }
-    return Ends(looking, {name for name, shape in now.items() if other_answers.get(name, shape) != shape})
+    answering = {name for name, ours in network.items() if other_answers.get(name, ours.shape) != ours.shape}
+    return Ends(looking, answering)
 
 
 def fit(

@@ -15,6 +15,7 @@ from vol3d.files.atomic import read_text
 from vol3d.files.nnunet import PLANS, is_nnunet, nnunet_checkpoint_of, nnunet_folds, read_plans
 from vol3d.files.pickled import load_pickled, weights_in
 from vol3d.files.runs import fold_folders, is_checkpoint, load_checkpoint
+from vol3d.files.safetensors import SUFFIX, read_safetensors
 from vol3d.network.build import NetworkSettings
 from vol3d.network.fitting import Ends, Fit, ends_of, fit, same_heads
 from vol3d.network.nnunet import in_our_axes, one_answer, unet_settings_of, unet_weights_of
@@ -60,7 +61,8 @@ def read_initial_weights(path: Path, *, trust_pickle: bool = False) -> InitialWe
         return _of_run(_only(fold_folders(path), path) / "weights_last.pt")
     if not path.exists() or is_checkpoint(path):
         return _of_run(path)
-    content = load_pickled(path, trust_pickle=trust_pickle)
+    safe = path.suffix == SUFFIX
+    content = read_safetensors(path) if safe else load_pickled(path, trust_pickle=trust_pickle)
     if isinstance(content, dict) and "network_weights" in content:
         return _of_nnunet(path, trust_pickle)
     found = recognised(weights_in(content, path))
@@ -147,10 +149,10 @@ def _fit(ours: dict[str, Tensor], config: Config, initial: InitialWeights) -> Fi
     head = given.get("decoder.heads.0.weight")
     if initial.softmax and answers == 1 and head is not None and len(head) == 2:
         given = one_answer(given)
-    ends = Ends({}, ())
-    if {name: value.shape for name, value in given.items()} != {name: value.shape for name, value in ours.items()}:
-        ends = ends_of(config.network, config.data.inputs, answers)
-    found = fit(ours, given, ends, part=initial.part, sources=_sources(config, initial))
+    found = fit(ours, given, Ends({}, ()), part=initial.part)
+    if found.wrong or found.fresh:
+        ends = ends_of(ours, config.network, config.data.inputs, answers)
+        found = fit(ours, given, ends, part=initial.part, sources=_sources(config, initial))
     return found if found.weights else replace(found, wrong=("none of its names is in this network", *found.wrong))
 
 
