@@ -18,6 +18,8 @@ from vol3d.training.pace import Pace
 from vol3d.training.schedule import Precision, Stage, TrainingSettings, make_optimiser
 
 MAX_BAD_STEPS = 3
+FIRST_BY = 0.2
+"""Progress by which a training against time validates first, to know how long the last one will take."""
 SLOWER = 0.5
 """What the learning rate is multiplied by once the training has left the finite numbers and was brought back."""
 
@@ -273,6 +275,8 @@ class Trainer:
     def _validation_is_due(self) -> bool:
         """At the end, for a stage that begins with the best, and now and then within its share of the time."""
         if self.course.within >= 1.0 and (self.course.last or self.course.follows_best()):
+            return True
+        if self.settings.max_minutes is not None and self.validation_seconds == 0 and self.progress >= FIRST_BY:
             return True
         allowed = self.settings.validation_share * self.seconds
         affordable = self.validation_seconds == 0 or self.validation_seconds < allowed
