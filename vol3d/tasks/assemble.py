@@ -230,19 +230,20 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
 
 
 def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor], Tensor, float], Tensor]:
-    """The training loss: outputs (full resolution first), label values (B, Z, Y, X) and progress to a scalar."""
+    """The training loss: outputs (full resolution first), labels (B, L, Z, Y, X) and progress to a scalar."""
     schema = config.data.schema()
     encoding = torch.from_numpy(schema.encoding()).to(device)
     ignore = schema.ignore
 
     def loss(outputs: Sequence[Tensor], labels: Tensor, progress: float) -> Tensor:  # noqa: ARG001
-        target = encoding[:, labels.long()].movedim(0, 1)
+        values = labels[:, 0]
+        target = encoding[:, values.long()].movedim(0, 1)
         if outputs[0].shape != target.shape:
             raise UsageError(
                 f"network {config.network.name!r} answers with (B, K, Z, Y, X) = {tuple(outputs[0].shape)}; expected "
                 f"{tuple(target.shape)}, a channel for each of {schema.channels} and the patch's voxels"
             )
-        valid = None if ignore is None else (labels != ignore)[:, None]
+        valid = None if ignore is None else (values != ignore)[:, None]
         return deep_supervision_loss(outputs, target, valid, activation=schema.activation, settings=config.loss)
 
     return loss

@@ -26,7 +26,7 @@ SLOWER = 0.5
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """images (B, C, z, y, x) float32 and labels (B, z, y, x) on the device, and the names of their cases."""
+    """images (B, C, z, y, x) float32 and labels (B, L, z, y, x) on the device, and the names of their cases."""
 
     images: Tensor
     labels: Tensor
