@@ -196,8 +196,9 @@ class Trainer:
         raise RuntimeError(f"expected batches to the end of the stage, got the last one at step {self.step}")
 
     def _update(self, batch: PatchBatch, on_event: OnEvent) -> None:
+        rate = self.course.rate * self._slower
         for group in self.optimiser.param_groups:
-            group["lr"] = self.course.rate * self._slower
+            group["lr"] = rate
         loss = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         if not torch.isfinite(loss + norm):
