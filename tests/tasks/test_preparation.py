@@ -122,6 +122,15 @@ def test_what_is_there_is_found_without_opening_the_files(
     assert first_batches(again, config()) == first_batches(first, config())
 
 
+def test_known_voxels_are_noted_where_some_are_not(tiny_data: Path, tmp_path: Path) -> None:
+    for value, all_known in ((2, False), (9, True)):
+        settings = config("data.labels={tube: [1]}", f"data.ignore_label={value}")
+        for one in prepare(cases_of(tiny_data), settings, tmp_path, Silent()):
+            known, labels = one.training.known, read_all(one.training.labels)[0]
+            assert (known is None) == all_known
+            assert known is None or (len(known) == (labels != 2).sum() and (labels[tuple(known.T)] != 2).all())
+
+
 def test_a_changed_file_makes_another_entry(tmp_path: Path) -> None:
     data = write_tiny_data(tmp_path / "data")
     prepare(cases_of(data), config(), tmp_path / "cache", Silent())

@@ -101,7 +101,8 @@ def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda
     inference = config.inference
     if inference.window == "auto":
         inference = replace(inference, window=patch)
-    check_edges(network, {"sampling.patch": patch, "inference.window": inference.window})
+    edges = {"sampling.patch": patch, "inference.window": inference.window, **config.training.patches}
+    check_edges(network, edges)
     return replace(config, network=network, sampling=sampling, inference=inference)
 
 
@@ -228,20 +229,21 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
     network.load_state_dict(weights)
 
 
-def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor], Tensor], Tensor]:
-    """The training loss: outputs (full resolution first) and label values (B, Z, Y, X) to a scalar."""
+def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor], Tensor, float], Tensor]:
+    """The training loss: outputs (full resolution first), labels (B, L, Z, Y, X) and progress to a scalar."""
     schema = config.data.schema()
     encoding = torch.from_numpy(schema.encoding()).to(device)
     ignore = schema.ignore
 
-    def loss(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
-        target = encoding[:, labels.long()].movedim(0, 1)
+    def loss(outputs: Sequence[Tensor], labels: Tensor, progress: float) -> Tensor:  # noqa: ARG001
+        values = labels[:, 0]
+        target = encoding[:, values.long()].movedim(0, 1)
         if outputs[0].shape != target.shape:
             raise UsageError(
                 f"network {config.network.name!r} answers with (B, K, Z, Y, X) = {tuple(outputs[0].shape)}; expected "
                 f"{tuple(target.shape)}, a channel for each of {schema.channels} and the patch's voxels"
             )
-        valid = None if ignore is None else (labels != ignore)[:, None]
+        valid = None if ignore is None else (values != ignore)[:, None]
         return deep_supervision_loss(outputs, target, valid, activation=schema.activation, settings=config.loss)
 
     return loss

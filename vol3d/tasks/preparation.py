@@ -26,6 +26,7 @@ from vol3d.tasks.earlier import cascade_view, picked_channels
 from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.workers import of_each
+from vol3d.volume.labels import MAX_LABEL
 from vol3d.volume.source import VolumeSource
 
 HUGE_BYTES = 4_000_000_000
@@ -118,7 +119,9 @@ def _prepared(case: Case, config: Config, cache: Cache) -> PreparedCase:
     if schema.ignore is None:
         *places, known = *places_in(labels, regions, rng), None
     else:
-        *places, known = places_in(labels, np.stack([*regions, np.arange(256) != schema.ignore]), rng)
+        unknown = np.arange(MAX_LABEL + 1) == schema.ignore
+        *places, some, rest = places_in(labels, np.stack([*regions, ~unknown, unknown]), rng)
+        known = some if len(rest) else None
     found = dict(zip(schema.names, places, strict=True))
     return PreparedCase(TrainingCase(case.name, image, labels, found, known), spacing_of(labels.affine))
 
