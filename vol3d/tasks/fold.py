@@ -36,7 +36,7 @@ from vol3d.tasks.preparation import PreparedCase, prepare
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
-from vol3d.tasks.training_data import batches_of, validation_of
+from vol3d.tasks.training_data import batches_of, median_spacing, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
@@ -161,7 +161,7 @@ class FoldTraining:
             load_weights(network, _initial(init), str(init))
         trainer = Trainer(
             network,
-            loss_of(self.config, self.device),
+            loss_of(self.config, self.device, median_spacing(cases)),
             batches_of(cases, self.config, self.device, lambda: trainer.progress),
             settings=self.config.training,
             precision=self._precision(network, state),

@@ -28,6 +28,11 @@ from vol3d.volume.source import read_all
 VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
 
 
+def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
+    """What patches are taken to have, in mm: axis by axis the median of the cases."""
+    return Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+
+
 def batches_of(
     cases: Sequence[PreparedCase], config: Config, device: torch.device, progress: Callable[[], float]
 ) -> Batches:
@@ -60,7 +65,7 @@ def _batch_of(
     """The function that makes the batch of a step, when so much of the training is done."""
     assert sampling.patch != "auto" and sampling.batch != "auto"
     random_seed = config.training.random_seed
-    spacing = Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+    spacing = median_spacing(cases)
     swap = mirror_swap(config)
     augmenter = Augmenter(
         config.augmentation,
