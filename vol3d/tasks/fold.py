@@ -29,6 +29,7 @@ from vol3d.files.runs import (
     save_checkpoint,
     truncate_records,
 )
+from vol3d.network.build import encoder_parameters
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
 from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
@@ -166,7 +167,7 @@ class FoldTraining:
             settings=self.config.training,
             precision=self._precision(network, state),
             device=self.device,
-            parts={"encoder": _encoder_parameters},
+            parts={"encoder": encoder_parameters},
         )
         if state is not None:
             self._restore(trainer, state)
@@ -294,14 +295,6 @@ class FoldTraining:
         flat = [{**r, **r.get("metrics", {})} for r in records]
         write_png(self.folder / "learning_curve.png", learning_curve(flat, metric=self.config.training.select_by))
         self.saved_at = time.monotonic()
-
-
-def _encoder_parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Those of the part of that name."""
-    found = getattr(network, "encoder", None)
-    if not isinstance(found, torch.nn.Module):
-        raise ValueError(f"expected a network with an encoder, {type(network).__name__} has none")
-    return list(found.parameters())
 
 
 def _initial(init: Path) -> dict[str, torch.Tensor]:
