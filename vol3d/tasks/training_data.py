@@ -1,4 +1,4 @@
-"""From a data set's files to cubes: fingerprint, cached cases, batches, and validation on whole volumes."""
+"""From a data set's files to cubes: fingerprint, cached cases, batches."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Generator, nn
+from torch import Generator
 
 from vol3d.config.tree import Config
 from vol3d.datasets.cache import cache_key, cached
@@ -16,25 +16,18 @@ from vol3d.datasets.fingerprint import CaseFacts, case_facts
 from vol3d.datasets.views import BoxedView, PickedView, StackedSource
 from vol3d.errors import InputError, UsageError
 from vol3d.geometry.affine import spacing_of
-from vol3d.metrics.report import score_case, summarise
 from vol3d.patches.augment import Augmenter
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, TrainingCase, places_of
-from vol3d.postprocess.threshold import decide
 from vol3d.preprocess.pipeline import image_view, label_view, network_grid
 from vol3d.shapes import Shape3, Spacing
-from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.earlier import cascade_view, picked_channels
-from vol3d.tasks.forward import BATCH, ready
 from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.symmetries import mirror_swap
-from vol3d.training.schedule import Precision
 from vol3d.training.trainer import PatchBatch
 from vol3d.volume.source import VolumeSource, read_all
-
-VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
 
 
 def measure(cases: Sequence[Case], reporter: Reporter, *, ignore: int | None = None) -> list[CaseFacts]:
@@ -183,33 +176,3 @@ def batches_of(
         return ahead(make, first, training.steps, threads=ahead_by, depth=2 * ahead_by)
 
     return batches
-
-
-def validation_of(
-    cases: Sequence[PreparedCase], config: Config, precision: Precision, device: torch.device, reporter: Reporter
-) -> Callable[[nn.Module], dict[str, float]]:
-    """The function that scores a network on whole volumes, on the network's grid: means over cases and regions."""
-    schema = config.data.schema()
-
-    def validate(network: nn.Module) -> dict[str, float]:
-        inferencer = inferencer_of(ready(network, precision, device), config, batch=BATCH, device=device)
-        scores = []
-        with reporter.progress("validating", total=len(cases), unit="cases") as advance, torch.inference_mode():
-            for case in cases:
-                regions = np.concatenate(
-                    [
-                        decide(slab, schema.activation, config.postprocess.threshold).cpu().numpy()
-                        for _, slab in inferencer.slabs(case.training.image)
-                    ],
-                    axis=1,
-                )
-                reference = read_all(case.training.labels)[0]
-                rows = score_case(
-                    schema.decode(regions), reference, schema=schema, spacing=case.spacing, metrics=VALIDATION_METRICS
-                )
-                scores += [(case.training.name, row) for row in rows]
-                advance(1)
-        means = {name: found.mean for name, found in summarise(scores)["mean"].items()}
-        return {name: mean for name, mean in means.items() if mean is not None}
-
-    return validate

@@ -27,16 +27,19 @@ class PatchBatch:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: an epoch ended, a validation was made, a stop was asked for."""
+    """Something that happened: an epoch ended, a validation was made, a stop was asked for.
+
+    values are numbers by name; those of a validation hold whatever else validate gave back, too.
+    """
 
     kind: Literal["epoch", "validation", "stop"]
     step: int
-    values: dict[str, float]
+    values: dict[str, Any]
 
 
 Batches = Callable[[int], Iterator[PatchBatch]]
 Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[nn.Module], dict[str, Any]]
 
 
 class Trainer:
