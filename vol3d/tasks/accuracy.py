@@ -21,7 +21,7 @@ from vol3d.datasets.manifest import MANIFEST, read_manifest, write_manifest
 from vol3d.datasets.splits import kfold, leave_one_out
 from vol3d.errors import UsageError
 from vol3d.files.atomic import read_text
-from vol3d.files.runs import read_records
+from vol3d.files.runs import load_checkpoint, read_records
 from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.overlap import overlap
 from vol3d.metrics.report import MEAN
@@ -33,6 +33,7 @@ from vol3d.tasks.phantom import phantom
 from vol3d.tasks.plugins import ENVIRONMENT
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.train import train
+from vol3d.training.course import Course
 from vol3d.volume.source import read_all
 
 LEVELS = 1.0 - np.logspace(-3.5, -0.3, 40)
@@ -207,11 +208,13 @@ def _train(data: Path, run: Path, fold: str, overrides: Sequence[str], reporter:
 
 
 def _finished(folder: Path) -> bool:
-    """Whether a fold's training came to its end by steps or by time."""
-    path = folder / "config.yaml"
-    settings = load(Config, text=read_text(path), name=str(path)).training
-    step, seconds = _last(folder)
-    return step >= settings.steps or (settings.max_minutes is not None and seconds >= 60 * settings.max_minutes)
+    """Whether a fold's training came to its end; one that has no state any more is taken to have."""
+    state, path = folder / "state.pt", folder / "config.yaml"
+    if not state.is_file():
+        return (folder / "weights_last.pt").is_file()
+    course = Course(load(Config, text=read_text(path), name=str(path)).training)
+    course.load_state(load_checkpoint(state)["trainer"])
+    return course.progress >= 1.0
 
 
 def _last(folder: Path) -> tuple[int, float]:

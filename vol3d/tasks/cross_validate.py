@@ -84,9 +84,8 @@ def cross_validate(
     run is what vol3d-train wrote, with its cases.csv and as many folds as are trained. Masks and scores lie in out
     (None: RUN/out_of_fold), for each of weights; a mask that is there, made by the same weights and settings, is not
     made again, and overwrite replaces one made otherwise. overrides are words like inference.overlap=0.25, device is
-    auto, cpu, cuda or cuda:N;
-    tolerance_mm adds surface Dice at so many millimetres. Where the steps look at an organ, it is the mask that
-    cases.csv names.
+    auto, cpu, cuda or cuda:N. tolerance_mm adds surface Dice at so many millimetres. Where the steps look at an
+    organ, it is the mask that cases.csv names.
 
     Raises:
         UsageError: no fold held anything out, or the table lacks what one did.
