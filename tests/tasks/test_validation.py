@@ -16,8 +16,8 @@ from vol3d.metrics.overlap import overlap
 from vol3d.metrics.sweep import THRESHOLDS
 from vol3d.patches.sampling import TrainingCase
 from vol3d.shapes import Spacing
+from vol3d.tasks.preparation import PreparedCase
 from vol3d.tasks.reporter import Silent
-from vol3d.tasks.training_data import PreparedCase
 from vol3d.tasks.validation import validation_of
 from vol3d.volume.source import ArraySource
 

@@ -116,7 +116,7 @@ def vessels(
     rows = []
     # Without mirrors: 432 windows eight times over take longer than they gain on two cores.
     settings = ("data.split=leave_one_out", f"training.epochs={epochs}", "training.validate_every=1",
-                "inference.mirror_axes=[]")  # fmt: skip
+                "inference.mirror_axes=[]", f"cache.folder={run / 'cache'}")  # fmt: skip
     for name, own in variants.items():
         found = {}
         for seed in random_seeds:

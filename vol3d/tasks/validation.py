@@ -27,8 +27,8 @@ from vol3d.metrics.triplets import best_triplet, triplet_dice
 from vol3d.postprocess.threshold import label_values
 from vol3d.tasks.assemble import inferencer_of
 from vol3d.tasks.forward import BATCH, ready
+from vol3d.tasks.preparation import PreparedCase
 from vol3d.tasks.reporter import Reporter
-from vol3d.tasks.training_data import PreparedCase
 from vol3d.training.schedule import Precision
 from vol3d.volume.source import read_all
 
