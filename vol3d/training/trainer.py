@@ -38,18 +38,18 @@ class Event:
     """Something that happened, and the cases it is about.
 
     An epoch ended, a validation was made, another stage began, the weights went back to earlier ones, or a stop was
-    asked for.
+    asked for. values are numbers by name; those of a validation hold whatever else validate gave back, too.
     """
 
     kind: Literal["epoch", "validation", "stage", "back", "stop"]
     step: int
-    values: dict[str, float]
+    values: dict[str, Any]
     cases: tuple[str, ...] = ()
 
 
 Batches = Callable[[int, Part], Iterator[PatchBatch]]
 Loss = Callable[[Sequence[Tensor], Tensor, float], Tensor]
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[nn.Module], dict[str, Any]]
 OnEvent = Callable[[Event], None]
 Parts = Mapping[str, Callable[[nn.Module], Sequence[nn.Parameter]]]
 
