@@ -105,7 +105,8 @@ def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda
     inference = config.inference
     if inference.window == "auto":
         inference = replace(inference, window=patch)
-    check_edges(network, {"sampling.patch": patch, "inference.window": inference.window})
+    edges = {"sampling.patch": patch, "inference.window": inference.window, **config.training.patches}
+    check_edges(network, edges)
     return replace(config, network=network, sampling=sampling, inference=inference)
 
 
