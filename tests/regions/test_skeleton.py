@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from vol3d.regions.skeleton import skeleton, skeletons
+from vol3d.regions.skeleton import skeleton
 
 masks = hnp.arrays(bool, st.tuples(*[st.integers(1, 7)] * 3))
 
@@ -57,13 +57,3 @@ def test_a_picture_has_lines_in_its_plane(axis: int) -> None:
     lines = np.moveaxis(skeleton(np.moveaxis(picture[None], 0, axis)), axis, 0)[0]
     assert 18 <= lines.sum() <= 25
     assert lines[5, 6:23].all()
-
-
-def test_lines_of_several_masks_are_together() -> None:
-    outer = np.zeros((7, 20, 9), dtype=np.bool_)
-    outer[1:6, 1:19, 2:7] = True
-    inner = np.zeros_like(outer)
-    inner[4, 3:9, 3] = True
-    found = skeletons(np.stack([outer, inner]))
-    assert np.array_equal(found, skeleton(outer) | inner)
-    assert not skeletons(np.zeros((2, 3, 4, 5), dtype=np.bool_)).any()

@@ -31,14 +31,6 @@ def skeleton(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return result
 
 
-def skeletons(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The voxels that lie on a centre line of any of the masks (N, Z, Y, X): (Z, Y, X)."""
-    lines = np.zeros(masks.shape[1:], dtype=np.bool_)
-    for mask in masks:
-        lines |= skeleton(mask)
-    return lines
-
-
 def _deepest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The voxels that are the most steps away from the background, of which there is some beyond the mask's edge."""
     steps = ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1, 1:-1]
