@@ -1,6 +1,6 @@
 """Losses: what they must say of perfect, empty, masked and coarser answers."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,7 @@ from vol3d.training.losses import (
     _TERMS,
     LossSettings,
     TermSettings,
+    _balanced,
     register_loss,
     segmentation_loss,
 )
@@ -229,6 +230,23 @@ def test_bfloat16_logits_are_summed_in_float32_under_autocast(activation: Activa
         loss = segmentation_loss(half, reference, settings=everything)
     assert loss.dtype == torch.float32
     assert torch.equal(loss, segmentation_loss(half.float(), reference, settings=everything))
+
+
+@activations
+@terms
+def test_nothing_leaves_the_device_nor_is_it_waited_for(name: str, activation: Activation) -> None:
+    # Tensors without values: what asks for one, or mixes them with the CPU's, raises.
+    logits, reference = batch(activation)
+    given = {f.name: getattr(reference, f.name) for f in fields(reference)} | {"weights": torch.ones(3)}
+    away = Reference(**{key: x.to("meta") if isinstance(x, Tensor) else x for key, x in given.items()})
+    leaf = logits.to("meta").requires_grad_()
+    loss = _TERMS[name](leaf, away, LossSettings())
+    if name not in _FULL_RESOLUTION:
+        coarse = leaf[..., ::2]
+        loss = loss + _TERMS[name](coarse, away.at(coarse.shape[2:]), LossSettings())
+    loss = _balanced([(1.0, loss), (0.5, loss)])
+    loss.backward()
+    assert loss.device.type == "meta"
 
 
 @given(st.lists(st.sampled_from([(1, 2, 1), (2, 2, 2), (1, 3, 2)]), max_size=3))
