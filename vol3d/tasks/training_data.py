@@ -4,10 +4,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, nn
+from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
 
 from vol3d.config.tree import Config
 from vol3d.datasets.cache import cache_key, cached
@@ -18,6 +20,7 @@ from vol3d.errors import InputError, UsageError
 from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.report import score_case, summarise
 from vol3d.patches.augment import Augmenter
+from vol3d.patches.components import component_places
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, places_of
 from vol3d.postprocess.threshold import decide
@@ -113,7 +116,8 @@ def _prepared(case: Case, config: Config, cache: Path, cascade: Cascade | None) 
     places = {name: places_of(mask, rng) for name, mask in zip(schema.names, schema.masks(values), strict=True)}
     known = None if schema.ignore is None else values != schema.ignore
     some = None if known is None or known.all() else places_of(known, rng)
-    return PreparedCase(TrainingCase(case.name, stored_image, stored_labels, places, some), spacing)
+    training = TrainingCase(case.name, stored_image, stored_labels, places, some, case.group, case.source)
+    return PreparedCase(training, spacing)
 
 
 def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, cascade: Cascade) -> VolumeSource:
@@ -152,6 +156,8 @@ def batches_of(
 ) -> Batches:
     """The function that yields augmented batches from a step of a stage on, by default of the first."""
     stages = config.training.stages or (Stage(),)
+    if config.sampling.components_wanted:
+        cases = [replace(case, training=_with_components(case.training, config)) for case in cases]
     makers = [_batch_of(cases, config, _sampling(config.sampling, stage), device) for stage in stages]
     whole = part_of(config.training, 0, 0)
 
@@ -197,12 +203,25 @@ def _batch_of(
     def make(step: int, progress: float) -> PatchBatch:
         batch = sampler.sample(step, progress)
         generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, step]).generate_state(1)[0]))
-        images, labels = augmenter(
-            torch.from_numpy(batch.images).to(device), torch.from_numpy(batch.labels).to(device), generator
-        )
-        return PatchBatch(images, labels, batch.cases)
+        images, labels = (_onto(device, array) for array in (batch.images, batch.labels))
+        return PatchBatch(*augmenter(images, labels, generator), batch.cases)
 
     return make
+
+
+def _with_components(case: TrainingCase, config: Config) -> TrainingCase:
+    """The case with some voxels of each component of its regions."""
+    schema = config.data.schema()
+    rng = np.random.default_rng([config.training.random_seed, *os.fsencode(case.name)])
+    tables = schema.encoding()[-len(schema.regions) :]
+    found = {name: component_places(case.labels, table, rng) for name, table in zip(schema.names, tables, strict=True)}
+    return replace(case, components=found)
+
+
+def _onto(device: torch.device, array: NDArray[Any]) -> Tensor:
+    """An array on the device; a GPU takes it out of pinned memory while this thread goes on."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def validation_of(
