@@ -45,7 +45,8 @@ def test_the_time_is_shared_like_the_steps_and_leaves_room_for_the_end() -> None
     assert course.within == 1.0
     course.next_stage()
     assert course.within == 0.0
-    gone(course, 10, 1.0)
+    assert gone(course, 5, 1.0).within == 0.5
+    gone(course, 5, 1.0)
     assert course.within == 1.0  # what the first took too much, this one has less
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from vol3d.errors import UsageError
 from vol3d.shapes import Shape3
 from vol3d.training.schedule import Schedule, Stage, TrainingSettings, learning_rate
 
@@ -70,13 +71,14 @@ def test_impossible_stages_are_refused(bad: dict[str, Any]) -> None:
 
 
 def test_what_wants_validations_is_named() -> None:
-    assert TrainingSettings(stages=(Stage(), Stage(learning_rate=1e-5))).wants_validation() is None
+    TrainingSettings(stages=(Stage(), Stage(learning_rate=1e-5))).check_without_validations()
     for settings, named in (
-        (TrainingSettings(stages=(Stage(), Stage(begin="best"))), "training.stages[1].begin=best"),
-        (TrainingSettings(stages=(Stage(schedule="plateau"), Stage())), "the schedule plateau"),
-        (TrainingSettings(schedule="plateau"), "the schedule plateau"),
+        (TrainingSettings(stages=(Stage(), Stage(begin="best"))), r"training.stages\[1\].begin: best needs"),
+        (TrainingSettings(stages=(Stage(schedule="plateau"), Stage())), "training.schedule: plateau"),
+        (TrainingSettings(schedule="plateau"), "training.schedule: plateau"),
         (TrainingSettings(stop_patience=3), "training.stop_patience"),
     ):
-        assert settings.wants_validation() == named
+        with pytest.raises(UsageError, match=named):
+            settings.check_without_validations()
     # a schedule that no stage takes is no reason
-    assert TrainingSettings(schedule="plateau", stages=(Stage(schedule="cosine"),)).wants_validation() is None
+    TrainingSettings(schedule="plateau", stages=(Stage(schedule="cosine"),)).check_without_validations()

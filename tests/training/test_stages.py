@@ -176,6 +176,16 @@ def test_a_part_that_the_network_does_not_have_is_told_before_the_first_step() -
         )
 
 
+def test_a_state_that_was_loaded_is_left_as_it_was() -> None:
+    first, second = trainer(), trainer()
+    run(first, stop_at=4)
+    state = first.state()
+    moments = [value["exp_avg"].clone() for value in state["optimiser"]["state"].values()]
+    second.load_state(state)
+    run(second, stop_at=6)
+    assert same([value["exp_avg"] for value in state["optimiser"]["state"].values()], moments)
+
+
 def test_a_step_that_is_left_out_leaves_no_trace_in_running_statistics() -> None:
     t = trainer(TrainingSettings(epochs=4, steps_per_epoch=3))
     run(t, stop_at=10)
@@ -185,7 +195,7 @@ def test_a_step_that_is_left_out_leaves_no_trace_in_running_statistics() -> None
 
 
 def test_without_validations_what_needs_them_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"stages\[1\].begin=best needs validations, and no case is held out"):
+    with pytest.raises(UsageError, match=r"stages\[1\].begin: best needs validations, and no case is held out"):
         trainer().run(validate=None, on_event=lambda event: None)
 
 

@@ -76,6 +76,17 @@ def test_a_resumed_training_ends_with_the_same_bits(stop_at: int) -> None:
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
 
+def test_a_state_from_before_there_were_stages_goes_on() -> None:
+    run(whole := trainer())
+    run(first := trainer(), 7)
+    kept = ("network", "averaged", "optimiser", "random", "step", "seconds")
+    counted = ("validation_seconds", "skipped_steps", "epoch_losses")
+    second = trainer()
+    second.load_state({key: value for key, value in first.state().items() if key in (*kept, *counted)})
+    run(second)
+    assert all(torch.equal(a, b) for a, b in zip(second.network.parameters(), whole.network.parameters(), strict=True))
+
+
 def test_events_tell_epochs_and_validations_of_the_averaged_weights() -> None:
     t = trainer()
     events = run(t)
@@ -137,7 +148,8 @@ def test_leaving_the_finite_numbers_again_is_the_end_and_names_the_cases() -> No
     assert all(torch.isfinite(p).all() for p in t.network.parameters())
 
 
-def test_the_time_budget_holds_the_last_validation_and_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("every", [2, 10**6])
+def test_the_time_budget_holds_the_last_validation_and_saving(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
     clock = Clock()
     monkeypatch.setattr(loop, "time", clock)
 
@@ -153,7 +165,7 @@ def test_the_time_budget_holds_the_last_validation_and_saving(monkeypatch: pytes
     def on_event(event: Event) -> None:
         clock.now += 2.0 * (event.kind == "epoch")
 
-    settings = TrainingSettings(epochs=10**6, steps_per_epoch=5, max_minutes=1.0, validate_every=2)
+    settings = TrainingSettings(epochs=10**6, steps_per_epoch=5, max_minutes=1.0, validate_every=every)
     t = trainer(settings, batches=timed)
     t.run(validate=validate, on_event=on_event)
     assert t.progress == 1.0 and t.course.reserve == 9.0

@@ -35,7 +35,7 @@ from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
-from vol3d.tasks.training_data import PreparedCase, batches_of, prepare, validation_of
+from vol3d.tasks.training_data import PreparedCase, batches_of, median_spacing, prepare, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
@@ -82,6 +82,8 @@ class FoldTraining:
         """Train to the end, or raise StoppedError once the state is saved."""
         start = time.monotonic()
         split = self._split(fold)
+        if not split["validation"]:
+            self.config.training.check_without_validations()
         cache = self.folder.parent / "cache"
         training, validating = (
             prepare([c for c in self.cases if c.name in names], self.config, cache, self.reporter, self.cascade)
@@ -153,7 +155,7 @@ class FoldTraining:
             load_weights(network, _initial(init), str(init))
         trainer = Trainer(
             network,
-            loss_of(self.config, self.device),
+            loss_of(self.config, self.device, median_spacing(cases)),
             batches_of(cases, self.config, self.device, lambda: trainer.progress),
             settings=self.config.training,
             precision=self._precision(network, state),

@@ -151,6 +151,11 @@ def _unknown(case: Case, config: Config) -> tuple[object, ...]:
     return (*box, *case.structures)
 
 
+def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
+    """What patches are taken to have, in mm: axis by axis the median of the cases."""
+    return Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+
+
 def batches_of(
     cases: Sequence[PreparedCase], config: Config, device: torch.device, progress: Callable[[], float]
 ) -> Batches:
@@ -185,7 +190,7 @@ def _batch_of(
     """The function that makes the batch of a step, when so much of the training is done."""
     assert sampling.patch != "auto" and sampling.batch != "auto"
     random_seed = config.training.random_seed
-    spacing = Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+    spacing = median_spacing(cases)
     swap = mirror_swap(config)
     augmenter = Augmenter(
         config.augmentation,

@@ -7,6 +7,7 @@ from typing import Literal
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from vol3d.errors import UsageError
 from vol3d.shapes import Shape3
 
 Precision = Literal["float32", "bfloat16"]
@@ -124,13 +125,21 @@ class TrainingSettings:
         found = ((f"training.stages[{n}].patch", stage.patch) for n, stage in enumerate(self.stages))
         return {name: patch for name, patch in found if patch is not None}
 
-    def wants_validation(self) -> str | None:
-        """The setting that makes no sense without validations, if there is one."""
+    def check_without_validations(self) -> None:
+        """Refuse settings that make no sense where nothing is validated.
+
+        Raises:
+            UsageError: there is one.
+        """
+        if wants := self._wants_validations():
+            raise UsageError(f"{wants} needs validations, and no case is held out: leave it out, or train a fold")
+
+    def _wants_validations(self) -> str | None:
         for number, stage in enumerate(self.stages):
             if stage.begin == "best":
-                return f"training.stages[{number}].begin=best"
+                return f"training.stages[{number}].begin: best"
         if "plateau" in {stage.schedule or self.schedule for stage in self.stages or (Stage(),)}:
-            return "the schedule plateau"
+            return "training.schedule: plateau"
         return None if self.stop_patience is None else "training.stop_patience"
 
 

@@ -18,6 +18,8 @@ from vol3d.training.pace import Pace
 from vol3d.training.schedule import Precision, Stage, TrainingSettings, make_optimiser
 
 MAX_BAD_STEPS = 3
+FIRST_BY = 0.2
+"""Progress by which a training against time validates first, to know how long the last one will take."""
 SLOWER = 0.5
 """What the learning rate is multiplied by once the training has left the finite numbers and was brought back."""
 
@@ -158,8 +160,8 @@ class Trainer:
                 went back to those of an epoch's end and the learning rate was halved.
             UsageError: a stage needs validations, and there are none.
         """
-        if validate is None and (wants := self.settings.wants_validation()):
-            raise UsageError(f"{wants} needs validations, and no case is held out: leave it out, or train a fold")
+        if validate is None:
+            self.settings.check_without_validations()
         while self.progress < 1.0:
             if self.course.within >= 1.0:
                 self._begin_stage(on_event)
@@ -258,6 +260,7 @@ class Trainer:
             "rate": self.optimiser.param_groups[0]["lr"],
             "seconds": self.seconds,
             "skipped_steps": self.skipped_steps,
+            **({"stage": self.course.part.number + 1} if self.settings.stages else {}),
             **self._pace.told(),
         }
         validates = validate is not None and self._validation_is_due()
@@ -272,6 +275,8 @@ class Trainer:
     def _validation_is_due(self) -> bool:
         """At the end, for a stage that begins with the best, and now and then within its share of the time."""
         if self.course.within >= 1.0 and (self.course.last or self.course.follows_best()):
+            return True
+        if self.settings.max_minutes is not None and self.validation_seconds == 0 and self.progress >= FIRST_BY:
             return True
         allowed = self.settings.validation_share * self.seconds
         affordable = self.validation_seconds == 0 or self.validation_seconds < allowed
