@@ -15,7 +15,7 @@ from vol3d.patches.augment import Augmenter
 from vol3d.patches.augmentations import AXES, BOUNDS, AugmentSettings
 from vol3d.patches.chance import Drawn
 from vol3d.patches.loader import ahead
-from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, places_of
+from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import ArraySource
 
@@ -43,8 +43,7 @@ def case(name: str = "a") -> TrainingCase:
     labels[0, 9:11, 14:16, 8:10] = 1
     labels[0, 15, 20, 10] = 2
     image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
-    rng = np.random.default_rng(0)
-    places = {"one": places_of(labels[0] == 1, rng), "two": places_of(labels[0] == 2, rng)}
+    places = {"one": np.argwhere(labels[0] == 1).astype(np.int32), "two": np.argwhere(labels[0] == 2).astype(np.int32)}
     return TrainingCase(name, ArraySource(image, AFFINE), ArraySource(labels, AFFINE), places)
 
 
@@ -80,7 +79,7 @@ def test_foreground_share_follows_its_schedule_and_regions_their_weights() -> No
 def test_cubes_stay_in_the_volume_wherever_the_foreground_is(share: float) -> None:
     corner = case()
     corner.labels.array[0, -1, 0, 0] = 3
-    corner = replace(corner, places={"corner": places_of(corner.labels.array[0] == 3, np.random.default_rng(0))})
+    corner = replace(corner, places={"corner": np.argwhere(corner.labels.array[0] == 3).astype(np.int32)})
     s = CubeSampler([corner], SamplingSettings(PATCH, foreground=share), PATCH, 2, 5)
     assert share == 0.0 or all((label == 3).any() for step in range(20) for label in s.sample(step, 0.0).labels)
     assert all((image[0] > 0).mean() > 0.99 for step in range(50) for image in s.sample(step, 0.0).images)
@@ -211,18 +210,23 @@ def test_an_error_in_a_thread_comes_out_where_its_batch_would_have() -> None:
 
 
 def test_every_patch_holds_a_voxel_whose_label_is_known() -> None:
-    rng = np.random.default_rng(0)
     known = np.zeros((20, 31, 17), dtype=np.bool_)
     known[17:, 2:4, 14] = True
     sparse = case("sparse")
     sparse.labels.array[0] = np.where(known, 1, 9)
-    sparse = replace(sparse, places={}, known=places_of(known, rng))
+    sparse = replace(sparse, places={}, known=np.argwhere(known).astype(np.int32))
     s = CubeSampler([sparse], SamplingSettings(PATCH, foreground=0.5), PATCH, 2, 5)
     labels = [label for step in range(100) for label in s.sample(step, 0.0).labels]
     assert all((label == 1).any() for label in labels)
     assert len({tuple(np.argwhere(label[0] == 1)[0]) for label in labels}) > 10  # not always at the same place
     with pytest.raises(ValueError, match="no label is known in nothing"):
-        CubeSampler([replace(sparse, name="nothing", known=places_of(known & False, rng))], s.settings, PATCH, 2, 5)
+        CubeSampler(
+            [replace(sparse, name="nothing", known=np.argwhere(known & False).astype(np.int32))],
+            s.settings,
+            PATCH,
+            2,
+            5,
+        )
 
 
 def test_a_mirror_along_x_exchanges_the_values_of_left_and_right() -> None:

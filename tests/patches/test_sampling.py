@@ -16,7 +16,7 @@ from vol3d.config.tree import Config
 from vol3d.errors import UsageError
 from vol3d.geometry.affine import from_spacing
 from vol3d.patches.components import component_places
-from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, places_of
+from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase
 from vol3d.patches.turns import taken, tree_of
 from vol3d.regions.components import label
 from vol3d.shapes import Shape3, Spacing
@@ -32,7 +32,7 @@ def case(name: str, *, positive: bool = True, group: str = "", source: str = "")
         labels[0, 4:26, 10:16, 4:9] = 1
         labels[0, 2, 3, 14] = labels[0, 15, 27, 3] = 1
     image = np.arange(labels.size, dtype=np.float16).reshape(labels.shape)
-    places = {"organ": places_of(labels[0] == 1, np.random.default_rng(0))}
+    places = {"organ": np.argwhere(labels[0] == 1).astype(np.int32)}
     source_of_labels = ArraySource(labels, AFFINE)
     components = {"organ": component_places(source_of_labels, np.arange(256) == 1, np.random.default_rng(0))}
     found = components if positive else {}

@@ -20,10 +20,10 @@ for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
     os.environ[name] = folder
 
 import torch  # noqa: E402
-from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module  # noqa: E402
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as code  # noqa: E402, N813
 
 warnings.filterwarnings("ignore")
-module.infer_dataset_class = lambda _: None
+code.infer_dataset_class = lambda _: None
 job = json.loads(Path(sys.argv[1]).read_text())
 torch.set_num_threads(job["threads"])
 torch.manual_seed(0)
@@ -59,7 +59,7 @@ configuration = {
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     },
 }
-trainer = module.nnUNetTrainer(
+trainer = code.nnUNetTrainer(
     plans={
         "dataset_name": "Dataset000_None",
         "plans_name": "nnUNetPlans",
@@ -81,9 +81,8 @@ trainer.initialize()
 trainer.network.train()
 device = trainer.device
 labels = torch.randint(0, job["classes"], (job["batch"], 1, *job["patch"])).float()
-targets = [
-    torch.nn.functional.interpolate(labels, scale_factor=tuple(scale)) for scale in trainer._get_deep_supervision_scales()
-]
+scales = [tuple(scale) for scale in trainer._get_deep_supervision_scales()]
+targets = [torch.nn.functional.interpolate(labels, scale_factor=scale) for scale in scales]
 batch = {"data": torch.randn(job["batch"], 1, *job["patch"]), "target": targets}
 batch = {"data": batch["data"].to(device), "target": [target.to(device) for target in targets]}
 seconds = []

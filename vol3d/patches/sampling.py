@@ -94,14 +94,6 @@ class TrainingCase:
     components: Mapping[str, NDArray[np.int32]] = field(default_factory=dict)
 
 
-def places_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int32]:
-    """At most 10,000 of the true voxels of a (Z, Y, X) mask, as indices (n, 3)."""
-    flat = np.flatnonzero(mask)
-    if flat.size > MAX_PLACES:
-        flat = np.sort(rng.choice(flat, MAX_PLACES, replace=False))
-    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int32)
-
-
 @dataclass(frozen=True)
 class Batch:
     """images (B, C, z, y, x) of floats, labels (B, L, z, y, x) uint8, and the cases they come from."""

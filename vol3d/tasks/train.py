@@ -28,11 +28,11 @@ from vol3d.tasks.assemble import check_edges, choose_device, fill, ignored_value
 from vol3d.tasks.cascade import Cascade, with_cascade
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.plugins import differing, lacking
+from vol3d.tasks.preparation import measure
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import stop_flag
 from vol3d.tasks.symmetries import mirrors_left_out
-from vol3d.tasks.training_data import measure
 
 
 def train(
