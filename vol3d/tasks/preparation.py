@@ -127,7 +127,8 @@ def _prepared(case: Case, config: Config, cache: Cache) -> PreparedCase:
     found = dict(zip(schema.names, places, strict=True))
     lines = [cache.volume(name, lambda: _centre_lines(labels, regions), np.uint8) for name in for_lines]
     truth = StackedSource((labels, *lines)) if lines else labels
-    return PreparedCase(TrainingCase(case.name, image, truth, found, known), spacing_of(labels.affine))
+    training = TrainingCase(case.name, image, truth, found, known, case.group, case.source)
+    return PreparedCase(training, spacing_of(labels.affine))
 
 
 def _centre_lines(labels: VolumeSource, regions: NDArray[np.bool_]) -> VolumeSource:
