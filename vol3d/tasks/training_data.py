@@ -1,31 +1,23 @@
-"""From prepared cases to cubes: augmented batches, and validation on whole volumes."""
+"""From prepared cases to cubes: augmented batches."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Generator, nn
+from torch import Generator
 
 from vol3d.config.tree import Config
 from vol3d.errors import InputError
-from vol3d.metrics.report import score_case, summarise
 from vol3d.patches.augment import Augmenter
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, SamplingSettings
-from vol3d.postprocess.threshold import decide
 from vol3d.shapes import Shape3, Spacing
-from vol3d.tasks.assemble import inferencer_of
-from vol3d.tasks.forward import BATCH, ready
 from vol3d.tasks.preparation import PreparedCase
-from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.course import Part, part_of
-from vol3d.training.schedule import Precision, Stage
+from vol3d.training.schedule import Stage
 from vol3d.training.trainer import Batches, PatchBatch
-from vol3d.volume.source import read_all
-
-VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
 
 
 def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
@@ -89,33 +81,3 @@ def _batch_of(
         return PatchBatch(images, labels, batch.cases)
 
     return make
-
-
-def validation_of(
-    cases: Sequence[PreparedCase], config: Config, precision: Precision, device: torch.device, reporter: Reporter
-) -> Callable[[nn.Module], dict[str, float]]:
-    """The function that scores a network on whole volumes, on the network's grid: means over cases and regions."""
-    schema = config.data.schema()
-
-    def validate(network: nn.Module) -> dict[str, float]:
-        inferencer = inferencer_of(ready(network, precision, device), config, batch=BATCH, device=device)
-        scores = []
-        with reporter.progress("validating", total=len(cases), unit="cases") as advance, torch.inference_mode():
-            for case in cases:
-                regions = np.concatenate(
-                    [
-                        decide(slab, schema.activation, config.postprocess.threshold).cpu().numpy()
-                        for _, slab in inferencer.slabs(case.training.image)
-                    ],
-                    axis=1,
-                )
-                reference = read_all(case.training.labels)[0]
-                rows = score_case(
-                    schema.decode(regions), reference, schema=schema, spacing=case.spacing, metrics=VALIDATION_METRICS
-                )
-                scores += [(case.training.name, row) for row in rows]
-                advance(1)
-        means = {name: found.mean for name, found in summarise(scores)["mean"].items()}
-        return {name: mean for name, mean in means.items() if mean is not None}
-
-    return validate
