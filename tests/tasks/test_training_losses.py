@@ -34,7 +34,7 @@ FILLED = (
     "augmentation.mirror_axes=[z, y, x]",
     "augmentation.quarter_turns=false",
 )
-LINES = "loss.terms={dice: 1, skeleton_recall: {ramp: [0.5, 0.5]}}"
+LINES = "loss.terms={dice: 1, skeleton_recall: {weight: 1, ramp: [0.5, 0.5]}}"
 
 
 def config(*overrides: str) -> Config:
@@ -119,7 +119,7 @@ def test_weights_of_a_region_that_is_none_are_refused(
 
 
 def test_every_loss_can_be_learned_with(tiny_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    terms = ", ".join(f"{name}: {{ramp: [0.2, 0.9]}}" for name in _TERMS if name != "dice")
+    terms = ", ".join(f"{name}: {{weight: 1, ramp: [0.2, 0.9]}}" for name in _TERMS if name != "dice")
     line = [str(tiny_data), *TINY_TRAINING, "--json", f"loss.terms={{dice: 1, {terms}}}", "loss.balance=true"]
     line += ["--fold", "full", "training.epochs=2", "training.steps_per_epoch=2"]
     assert main_train([*line, "--out", str(tmp_path / "run")]) == 0

@@ -320,7 +320,7 @@ def test_a_target_of_another_shape_is_refused() -> None:
         ({"terms": {}}, "weights must be"),
         ({"terms": {"dice": -1.0}}, "weights must be"),
         ({"terms": {"dice": 0.0, "focal": TermSettings(0.0)}}, "weights must be"),
-        ({"terms": {"dice": TermSettings(ramp=(0.0, 0.1))}}, "terms: one must count from the start"),
+        ({"terms": {"dice": TermSettings(1.0, ramp=(0.0, 0.1))}}, "terms: one must count from the start"),
         ({"region_weights": {"vessel": 0.0}}, "region_weights: vessel must be more than 0, got 0"),
         ({"smooth": 0.0}, "smooth"),
         ({"focal_gamma": 0.5}, "focal_gamma"),
@@ -339,15 +339,17 @@ def test_impossible_settings_are_refused(change: dict[str, object], message: str
 @pytest.mark.parametrize("ramp", [(-0.1, 0.5), (0.5, 0.4), (0.5, 1.1)])
 def test_an_impossible_ramp_is_refused(ramp: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="ramp must be two shares of the training in order"):
-        TermSettings(ramp=ramp)
+        TermSettings(1.0, ramp=ramp)
 
 
 def test_terms_are_read_as_numbers_and_as_sections() -> None:
-    text = "terms: {dice: 1, surface_dice: {weight: 0.5, ramp: [0.2, 0.5]}, focal: {}}"
+    text = "terms: {dice: 1, surface_dice: {weight: 0.5, ramp: [0.2, 0.5]}}"
     settings = load(LossSettings, text=text, name="a.yaml", overrides=["terms.surface_dice.weight=2"])
     late = TermSettings(2.0, ramp=(0.2, 0.5))
-    assert settings.terms == {"dice": 1.0, "surface_dice": late, "focal": TermSettings()}
+    assert settings.terms == {"dice": 1.0, "surface_dice": late}
     assert load(LossSettings, text=dump(settings), name="b.yaml") == settings
+    with pytest.raises(UsageError, match=r"terms\.dice: missing: weight"):  # that of the file is not known there
+        load(LossSettings, text="terms: {dice: 0.5, focal: 1}", name="c.yaml", overrides=["terms.dice.ramp=[0.1, 0.2]"])
     with pytest.raises(UsageError, match=r"terms\.surface_dice\.wieght: unknown key, did you mean 'weight'"):
         load(LossSettings, text="terms: {surface_dice: {wieght: 0.5}}", name="c.yaml")
 
