@@ -233,6 +233,14 @@ def test_batches_are_functions_of_their_step_alone() -> None:
     assert all(torch.equal(a.images, b.images) for a, b in zip(early[5:], late, strict=True))
 
 
+def test_batches_focus_on_components_in_every_stage(tiny_data: Path, tmp_path: Path) -> None:
+    staged = "training.stages=[{foreground: 0.1}, {foreground: 0.9}]"
+    overrides = [*ONE_STEP, "training.epochs=2", staged, "sampling.focus={components: 1, ends: 1}",
+                 "sampling.balance=sources", "sampling.cubes_per_case=2", "sampling.positive_cases=0.8"]  # fmt: skip
+    (result,) = train(tiny_data, out=tmp_path, fold="full", overrides=overrides)
+    assert load_checkpoint(result.run / "weights_last.pt")["step"] == 2
+
+
 def test_nested_regions_and_an_ignored_value_are_settings(tiny_data: Path, tmp_path: Path) -> None:
     nested = [*ONE_STEP, "data.labels={organ: [1, 2], lesion: [2]}"]
     (result,) = train(tiny_data, out=tmp_path / "nested", overrides=nested)

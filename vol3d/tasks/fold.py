@@ -15,7 +15,7 @@ import torch
 from vol3d.config.dump import dump
 from vol3d.config.tree import Config, plan_of
 from vol3d.datasets.cases import Case
-from vol3d.datasets.splits import kfold
+from vol3d.datasets.splits import Fold, folds_of
 from vol3d.errors import CheckpointError, StoppedError, UsageError
 from vol3d.files.atomic import append_line, read_text, write_json, write_text
 from vol3d.files.machine import cpu_name
@@ -37,7 +37,8 @@ from vol3d.tasks.preparation import PreparedCase, prepare
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
-from vol3d.tasks.training_data import batches_of, median_spacing, validation_of
+from vol3d.tasks.training_data import batches_of, median_spacing
+from vol3d.tasks.validation import SWEEP, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
@@ -88,10 +89,10 @@ class FoldTraining:
             self.config.training.check_without_validations()
         training, validating = self._prepared(split)
         trainer = self._trainer(training, init)
-        self._begin(trainer, split)
         validate = None
         if validating:
             validate = validation_of(validating, self.config, trainer.precision, self.device, self.reporter)
+        self._begin(trainer, split)
         limit = self.config.training.max_minutes
         total, unit = (round(60 * limit), "s") if limit else (self.config.training.steps, "steps")
         with self.reporter.progress(f"training fold {fold}", total=total, unit=unit) as bar:
@@ -133,8 +134,11 @@ class FoldTraining:
 
     def _split(self, fold: str) -> dict[str, list[str]]:
         """The names of the cases to learn from and of those held out."""
-        held_out = () if fold == "full" else kfold(self.cases, folds=self.config.data.folds)[int(fold)]
-        split = {"training": [c.name for c in self.cases if c.name not in held_out], "validation": list(held_out)}
+        if fold == "full":
+            names = Fold(tuple(case.name for case in self.cases), ())
+        else:
+            names = folds_of(self.cases, split=self.config.data.split, folds=self.config.data.folds)[int(fold)]
+        split = {"training": list(names.training), "validation": list(names.validation)}
         stored = self.folder / "split.json"
         if stored.is_file() and json.loads(read_text(stored)) != split:
             raise UsageError(f"the data set has other cases than {self.folder} was begun with: give another --out")
@@ -229,10 +233,9 @@ class FoldTraining:
 
     def _on_event(self, trainer: Trainer, event: Event) -> None:
         if event.kind == "validation":
-            metrics = {k: v for k, v in event.values.items() if k != "seconds"}
-            self._log(
-                {"kind": "validation", "step": event.step, "seconds": event.values["seconds"], "metrics": metrics}
-            )
+            rest = {k: event.values[k] for k in ("seconds", SWEEP)}
+            metrics = {k: v for k, v in event.values.items() if k not in rest}
+            self._log({"kind": "validation", "step": event.step, "metrics": metrics, **rest})
             self.validations[event.step] = metrics
             told = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in metrics.items())
             self.reporter.note(f"step {event.step}: {told}")

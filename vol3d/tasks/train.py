@@ -18,8 +18,8 @@ from vol3d.datasets.fingerprint import Fingerprint, fingerprint
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
-from vol3d.datasets.splits import kfold
-from vol3d.errors import InputError, UsageError
+from vol3d.datasets.splits import folds_of
+from vol3d.errors import InputError, UsageError, some
 from vol3d.files.atomic import read_text
 from vol3d.files.dicom import shows_upright_body
 from vol3d.files.lock import lock
@@ -130,9 +130,10 @@ def _found(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) 
 def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:
     if fold == "full":
         return [fold]
-    known = [str(k) for k, _ in enumerate(kfold(cases, folds=config.data.folds))]
+    found = folds_of(cases, split=config.data.split, folds=config.data.folds)
+    known = [str(k) for k, _ in enumerate(found)]
     if fold != "each" and fold not in known:
-        raise UsageError(f"--fold {fold}: expected {', '.join(known)}, each or full")
+        raise UsageError(f"--fold {fold}: expected {some(known)}, each or full")
     return known if fold == "each" else [fold]
 
 
