@@ -10,7 +10,7 @@ do not meet:
     datasets/ patches/ network/ inference/ postprocess/ metrics/
         cases and the plan; cubes to learn from; U-Nets; windows and blending; steps on masks; scores
     preprocess/                                               orient, normalise, crop, resample: views
-    regions/                                                  components, distances, 2x2x2 cubes
+    regions/                                                  components, distances, centre lines, 2x2x2 cubes
     files/                                                    the only room that opens files
     volume/                                                   sources, sinks, the label schema
     geometry/                                                 affines, boxes, grids, blending curves

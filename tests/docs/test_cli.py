@@ -153,5 +153,5 @@ def test_what_a_benchmark_prints(
     assert main(["benchmark", "--json"]) == 2
     assert capsys.readouterr().out == ""  # after an error stdout is empty
     names = re.findall(r"`([\w-]+)`", next(cells[2] for cells in rows("## vol3d benchmark") if cells[0] == "`NAME`"))
-    assert set(names) == {*benchmark_task.SPEED, *benchmark_task.ACCURACY, *benchmark_task.PREDICTION}
+    assert set(names) == {*benchmark_task.NAMES}
     assert benchmark.HELP

@@ -101,8 +101,10 @@ def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda
     sampling = replace(sampling, patch=patch, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
     inference = config.inference
     if inference.window == "auto":
-        inference = replace(inference, window=patch)
-    edges = {"sampling.patch": patch, "inference.window": inference.window, **config.training.patches}
+        # what the weights learned last
+        stages = config.training.stages
+        inference = replace(inference, window=(stages[-1].patch if stages else None) or patch)
+    edges = {"sampling.patch": patch, **config.training.patches, "inference.window": inference.window}
     check_edges(network, edges)
     return replace(config, network=network, sampling=sampling, inference=inference)
 

@@ -23,14 +23,15 @@ from vol3d.files.pictures import write_png
 from vol3d.files.runs import (
     CASCADE,
     copy_models,
-    fold_folders,
     load_checkpoint,
     read_records,
     save_checkpoint,
     truncate_records,
 )
-from vol3d.tasks.assemble import load_weights, loss_of, network_of
+from vol3d.network.build import encoder_parameters
+from vol3d.tasks.assemble import loss_of, network_of
 from vol3d.tasks.cascade import Cascade
+from vol3d.tasks.initial_weights import InitialWeights, begin_with
 from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
 from vol3d.tasks.preparation import PreparedCase, prepare
 from vol3d.tasks.reporter import Reporter
@@ -80,7 +81,7 @@ class FoldTraining:
         self.saved_at = time.monotonic()
         self.starved = False
 
-    def train(self, fold: str, init: Path | None) -> TrainResult:
+    def train(self, fold: str, init: InitialWeights | None) -> TrainResult:
         """Train to the end, or raise StoppedError once the state is saved."""
         start = time.monotonic()
         split = self._split(fold)
@@ -156,13 +157,13 @@ class FoldTraining:
             truncate_records(log, trainer.step)
         self.validations = {r["step"]: r["metrics"] for r in read_records(log) if r["kind"] == "validation"}
 
-    def _trainer(self, cases: Sequence[PreparedCase], init: Path | None) -> Trainer:
+    def _trainer(self, cases: Sequence[PreparedCase], init: InitialWeights | None) -> Trainer:
         """The trainer with fresh or given weights, or where the stored state left off."""
         torch.manual_seed(self.config.training.random_seed)
         network = network_of(self.config).to(self.device)
         state = self._state()
         if init is not None and state is None:
-            load_weights(network, _initial(init), str(init))
+            self.reporter.note(begin_with(network, self.config, init))
         trainer = Trainer(
             network,
             loss_of(self.config, self.device, median_spacing(cases)),
@@ -170,7 +171,7 @@ class FoldTraining:
             settings=self.config.training,
             precision=self._precision(network, state),
             device=self.device,
-            parts={"encoder": _encoder_parameters},
+            parts={"encoder": encoder_parameters},
         )
         if state is not None:
             self._restore(trainer, state)
@@ -297,25 +298,3 @@ class FoldTraining:
         flat = [{**r, **r.get("metrics", {})} for r in records]
         write_png(self.folder / "learning_curve.png", learning_curve(flat, metric=self.config.training.select_by))
         self.saved_at = time.monotonic()
-
-
-def _encoder_parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Those of the part of that name."""
-    found = getattr(network, "encoder", None)
-    if not isinstance(found, torch.nn.Module):
-        raise ValueError(f"expected a network with an encoder, {type(network).__name__} has none")
-    return list(found.parameters())
-
-
-def _initial(init: Path) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint, or the last ones of a run with one fold."""
-    if init.is_dir():
-        folds = fold_folders(init)
-        if len(folds) > 1:
-            raise UsageError(f"--init {init} has {len(folds)} folds: give one of them, such as {folds[0]}")
-        init = folds[0] / "weights_last.pt"
-    content = load_checkpoint(init)
-    if "weights" not in content:
-        raise CheckpointError(f"{init} holds no weights to begin with: give a run or its weights_last.pt")
-    weights: dict[str, torch.Tensor] = content["weights"]
-    return weights

@@ -1,17 +1,21 @@
 """From prepared cases to cubes: augmented batches."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator
+from numpy.typing import NDArray
+from torch import Generator, Tensor
 
 from vol3d.config.tree import Config
 from vol3d.errors import InputError
 from vol3d.patches.augment import Augmenter
+from vol3d.patches.components import component_places
 from vol3d.patches.loader import ahead
-from vol3d.patches.sampling import CubeSampler, SamplingSettings
+from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.preparation import PreparedCase
 from vol3d.tasks.symmetries import mirror_swap
@@ -30,6 +34,8 @@ def batches_of(
 ) -> Batches:
     """The function that yields augmented batches from a step of a stage on, by default of the first."""
     stages = config.training.stages or (Stage(),)
+    if config.sampling.components_wanted:
+        cases = [replace(case, training=_with_components(case.training, config)) for case in cases]
     makers = [_batch_of(cases, config, _sampling(config.sampling, stage), device) for stage in stages]
     whole = part_of(config.training, 0, 0)
 
@@ -75,9 +81,22 @@ def _batch_of(
     def make(step: int, progress: float) -> PatchBatch:
         batch = sampler.sample(step, progress)
         generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, step]).generate_state(1)[0]))
-        images, labels = augmenter(
-            torch.from_numpy(batch.images).to(device), torch.from_numpy(batch.labels).to(device), generator
-        )
-        return PatchBatch(images, labels, batch.cases)
+        images, labels = (_onto(device, array) for array in (batch.images, batch.labels))
+        return PatchBatch(*augmenter(images, labels, generator), batch.cases)
 
     return make
+
+
+def _with_components(case: TrainingCase, config: Config) -> TrainingCase:
+    """The case with some voxels of each component of its regions."""
+    schema = config.data.schema()
+    rng = np.random.default_rng([config.training.random_seed, *os.fsencode(case.name)])
+    tables = schema.encoding()[-len(schema.regions) :]
+    found = {name: component_places(case.labels, table, rng) for name, table in zip(schema.names, tables, strict=True)}
+    return replace(case, components=found)
+
+
+def _onto(device: torch.device, array: NDArray[Any]) -> Tensor:
+    """An array on the device; a GPU takes it out of pinned memory while this thread goes on."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
