@@ -203,7 +203,7 @@ def _beside_nnunet(
             title = f"nnU-Net {peer['version']} as shipped"
             mine, theirs = (statistics.median(found["seconds"]) for found in (ours, peer))
             rows.append(Row(f"{told}{ours['version']}: step", mine, theirs, title, theirs / mine, "s", None))
-        rows.append(Row("parameters of the network", ours["value"], peer["value"], title, None, "", None))
+        rows.append(Row("parameters of the network, ours without biases before norms", ours["value"], peer["value"], title, None, "", None))
     return rows
 
 
