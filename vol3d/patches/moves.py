@@ -78,10 +78,12 @@ class Moves:
             matrices[samples] *= share[..., None]
         # grid_sample wants (x, y, z), -1 and 1 at the outer faces of the first and last voxel.
         half = np.array(images.shape[2:]) / 2
-        to_grid = torch.from_numpy(np.float32(matrices / half[:, None])).to(device)
-        at = torch.from_numpy(np.float32(shifts / half)).to(device)
+        to_grid, at = (
+            torch.from_numpy(np.ascontiguousarray(array[:, ::-1], dtype=np.float32)).to(device)
+            for array in (matrices / half[:, None], (shifts / half)[..., None])
+        )
         places = self._places(len(images), chosen, rng, device)
-        grid = torch.baddbmm(at[:, None], places, to_grid.mT).flip(-1).reshape(-1, *self.patch, 3)
+        grid = torch.baddbmm(at, to_grid, places).reshape(-1, 3, *self.patch).movedim(1, -1)
         read = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         there = functional.grid_sample(labels.float(), grid, mode="nearest", align_corners=False)
         return read, there.round_().to(labels.dtype), mirrored
@@ -144,7 +146,7 @@ class Moves:
     def _places(
         self, batch: int, chosen: Mapping[str, Chosen], rng: np.random.Generator, device: torch.device
     ) -> Tensor:
-        """Offsets of a patch's voxels from its centre before they are turned, (batch, voxels, 3), bent where chosen."""
+        """Offsets of a patch's voxels from its centre before they are turned, (batch, 3, voxels), bent where chosen."""
         axes = [torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2 for n in self.patch]
         straight = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
         random_seed = int(rng.integers(2**63))
@@ -157,7 +159,7 @@ class Moves:
                 samples = torch.from_numpy(chosen[name].samples).to(device)
                 strength = torch.from_numpy(chosen[name].strength.astype(np.float32)).to(device)
                 places[samples] += getattr(self, f"_{name}")(straight, strength.reshape(-1, 1, 1, 1, 1), generator)
-        return places.flatten(2).mT
+        return places.flatten(2)
 
     def _elastic(self, straight: Tensor, strength: Tensor, generator: Generator) -> Tensor:
         """A smooth field that shifts no voxel by more than strength times the patch's shortest edge along an axis."""
