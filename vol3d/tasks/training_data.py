@@ -22,6 +22,7 @@ from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.course import Part, part_of
 from vol3d.training.schedule import Precision, Stage
+from vol3d.training.team import ALONE, Team
 from vol3d.training.trainer import Batches, PatchBatch
 from vol3d.volume.source import read_all
 
@@ -34,17 +35,24 @@ def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
 
 
 def batches_of(
-    cases: Sequence[PreparedCase], config: Config, device: torch.device, progress: Callable[[], float]
+    cases: Sequence[PreparedCase],
+    config: Config,
+    device: torch.device,
+    progress: Callable[[], float],
+    team: Team = ALONE,
 ) -> Batches:
-    """The function that yields augmented batches from a step of a stage on, by default of the first."""
+    """The function that yields augmented batches from a step of a stage on, by default of the first.
+
+    Of a team each process makes its own share of a batch, from chance of its own.
+    """
     stages = config.training.stages or (Stage(),)
-    makers = [_batch_of(cases, config, _sampling(config.sampling, stage), device) for stage in stages]
+    makers = [_batch_of(cases, config, _sampling(config.sampling, stage, team), device) for stage in stages]
     whole = part_of(config.training, 0, 0)
 
     def batches(first: int, part: Part = whole) -> Iterator[PatchBatch]:
         def make(step: int) -> PatchBatch:
             # Batches are made ahead: what is done by then is the step's, unless time is what counts.
-            return makers[part.number](step, max(part.progress(step), progress()))
+            return makers[part.number](step * team.size + team.rank, max(part.progress(step), progress()))
 
         threads = config.training.batches_ahead
         return ahead(make, first, part.first + part.steps, threads=threads, depth=2 * threads)
@@ -52,17 +60,19 @@ def batches_of(
     return batches
 
 
-def _sampling(sampling: SamplingSettings, stage: Stage) -> SamplingSettings:
-    """The settings with what a stage has of its own."""
+def _sampling(sampling: SamplingSettings, stage: Stage, team: Team) -> SamplingSettings:
+    """The settings with what a stage has of its own, and a process's share of the batch."""
     if stage.foreground is not None:
         sampling = replace(sampling, foreground=stage.foreground, foreground_end=None)
-    return replace(sampling, patch=stage.patch or sampling.patch, batch=stage.batch or sampling.batch)
+    batch = stage.batch or sampling.batch
+    assert batch != "auto"
+    return replace(sampling, patch=stage.patch or sampling.patch, batch=batch // team.size)
 
 
 def _batch_of(
     cases: Sequence[PreparedCase], config: Config, sampling: SamplingSettings, device: torch.device
 ) -> Callable[[int, float], PatchBatch]:
-    """The function that makes the batch of a step, when so much of the training is done."""
+    """The function that makes the batch of a number, when so much of the training is done."""
     assert sampling.patch != "auto" and sampling.batch != "auto"
     random_seed = config.training.random_seed
     spacing = median_spacing(cases)
@@ -80,9 +90,9 @@ def _batch_of(
     beyond = config.data.ignore_label or 0
     sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, random_seed, beyond)
 
-    def make(step: int, progress: float) -> PatchBatch:
-        batch = sampler.sample(step, progress)
-        generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, step]).generate_state(1)[0]))
+    def make(number: int, progress: float) -> PatchBatch:
+        batch = sampler.sample(number, progress)
+        generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, number]).generate_state(1)[0]))
         images, labels = augmenter(
             torch.from_numpy(batch.images).to(device), torch.from_numpy(batch.labels).to(device), generator
         )
@@ -92,16 +102,25 @@ def _batch_of(
 
 
 def validation_of(
-    cases: Sequence[PreparedCase], config: Config, precision: Precision, device: torch.device, reporter: Reporter
+    cases: Sequence[PreparedCase],
+    config: Config,
+    precision: Precision,
+    device: torch.device,
+    reporter: Reporter,
+    team: Team = ALONE,
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """The function that scores a network on whole volumes, on the network's grid: means over cases and regions."""
+    """The function that scores a network on whole volumes, on the network's grid: means over cases and regions.
+
+    Of a team each process looks at its share of the cases.
+    """
     schema = config.data.schema()
 
     def validate(network: nn.Module) -> dict[str, float]:
         inferencer = inferencer_of(ready(network, precision, device), config, batch=BATCH, device=device)
-        scores = []
-        with reporter.progress("validating", total=len(cases), unit="cases") as advance, torch.inference_mode():
-            for case in cases:
+        seen = []
+        mine = team.share(cases)
+        with reporter.progress("validating", total=len(mine), unit="cases") as advance, torch.inference_mode():
+            for case in mine:
                 regions = np.concatenate(
                     [
                         decide(slab, schema.activation, config.postprocess.threshold).cpu().numpy()
@@ -113,8 +132,9 @@ def validation_of(
                 rows = score_case(
                     schema.decode(regions), reference, schema=schema, spacing=case.spacing, metrics=VALIDATION_METRICS
                 )
-                scores += [(case.training.name, row) for row in rows]
+                seen.append([(case.training.name, row) for row in rows])
                 advance(1)
+        scores = [row for rows in team.collected(seen) for row in rows]
         means = {name: found.mean for name, found in summarise(scores)["mean"].items()}
         return {name: mean for name, mean in means.items() if mean is not None}
 
