@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.errors import DivergedError
-from vol3d.network.unet import UNet, unet_settings_for
+from vol3d.network.stages import unet_settings_for
+from vol3d.network.unet import UNet
 from vol3d.shapes import Shape3, Spacing
 from vol3d.training.course import Part
 from vol3d.training.losses import LossSettings, segmentation_loss

@@ -15,8 +15,7 @@ from vol3d.errors import CheckpointError, UsageError, some
 from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Inferencer, background
 from vol3d.inference.symmetry import Forward, Symmetry, averaged
-from vol3d.network.build import NetworkSettings, build_network, network_multiple
-from vol3d.network.unet import UNetSettings, unet_settings_for
+from vol3d.network.build import NetworkSettings, build_network, network_multiple, with_stages
 from vol3d.postprocess.steps import ALL, steps_from
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Shape3, Spacing
@@ -25,8 +24,6 @@ from vol3d.tasks.symmetries import mirror_swap, with_symmetries
 from vol3d.training.losses import BACKGROUND, segmentation_loss
 from vol3d.training.reference import Reference
 from vol3d.training.trainer import Loss
-
-STAGED = ("unet", "residual_unet", "dynunet")
 
 
 def choose_device(name: str) -> torch.device:
@@ -95,17 +92,19 @@ def _with_network(config: Config, found: Fingerprint, kind: Literal["cpu", "cuda
     spacing = config.preprocess.at(found.median_spacing)
     planned = patch_plan(found, spacing, kind, _thin(config, found))
     patch = planned.patch if sampling.patch == "auto" else sampling.patch
-    if network.base_features == "auto":
-        network = replace(network, base_features=FEATURES[kind])
-    if network.stages == "auto" and network.name in STAGED:
-        network = replace(network, stages=_stages(patch, spacing, network.name, int(network.base_features)))
+    try:
+        network = with_stages(network, patch, spacing, FEATURES[kind])
+    except ValueError as error:
+        raise UsageError(f"network: {error}") from error
     if sampling.patch == "auto":
         patch = Shape3(*(-(-n // m) * m for n, m in zip(patch, _multiple(network), strict=True)))
     sampling = replace(sampling, patch=patch, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
     inference = config.inference
     if inference.window == "auto":
-        inference = replace(inference, window=patch)
-    edges = {"sampling.patch": patch, "inference.window": inference.window, **config.training.patches}
+        # what the weights learned last
+        stages = config.training.stages
+        inference = replace(inference, window=(stages[-1].patch if stages else None) or patch)
+    edges = {"sampling.patch": patch, **config.training.patches, "inference.window": inference.window}
     check_edges(network, edges)
     return replace(config, network=network, sampling=sampling, inference=inference)
 
@@ -188,14 +187,6 @@ def check_edges(network: NetworkSettings, edges: dict[str, Shape3 | Literal["aut
 def _multiple(network: NetworkSettings) -> Shape3:
     try:
         return network_multiple(network)
-    except ValueError as error:
-        raise UsageError(f"network: {error}") from error
-
-
-def _stages(patch: Shape3, spacing: Spacing, name: str, base_features: int) -> UNetSettings:
-    encoder: Literal["plain", "residual"] = "residual" if name == "residual_unet" else "plain"
-    try:
-        return unet_settings_for(patch, spacing, encoder=encoder, base_features=base_features)
     except ValueError as error:
         raise UsageError(f"network: {error}") from error
 

@@ -20,8 +20,8 @@ from vol3d.datasets.fingerprint import Fingerprint, fingerprint
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
-from vol3d.datasets.splits import kfold
-from vol3d.errors import InputError, UsageError
+from vol3d.datasets.splits import folds_of
+from vol3d.errors import InputError, UsageError, some
 from vol3d.files.atomic import read_text
 from vol3d.files.dicom import shows_upright_body
 from vol3d.files.lock import lock
@@ -29,6 +29,7 @@ from vol3d.files.runs import CASCADE
 from vol3d.tasks.assemble import check_edges, fill, ignored_value
 from vol3d.tasks.cascade import Cascade, with_cascade
 from vol3d.tasks.fold import FoldTraining, TrainResult
+from vol3d.tasks.initial_weights import read_initial_weights, with_network_of
 from vol3d.tasks.plugins import differing, lacking
 from vol3d.tasks.preparation import measure
 from vol3d.tasks.reporter import Reporter, Silent
@@ -49,6 +50,7 @@ def train(
     init: PathLike | None = None,
     cascade: PathLike | None = None,
     device: str = "auto",
+    trust_pickle: bool = False,
     dry_run: bool = False,
     reporter: Reporter | None = None,
     launch: Launch = BY_ITSELF,
@@ -58,18 +60,18 @@ def train(
     dataset is a folder, a table or a list of cases (docs/formats.md), or dictionaries
     ``[{"image": path or [path per channel], "label": path}, ...]``, which may also name organ_mask, name, group,
     source and spacing. config_file is YAML; overrides are words like training.max_minutes=30. resume continues
-    what is in out; init is a run or a checkpoint whose weights to begin with. cascade is an earlier run, of all its
-    folds, whose probabilities become channels; its models are copied into the folders. device is auto, cpu, cuda
-    or cuda:N. dry_run only tells the reporter the plan. launch says which process this is of those that torchrun began
-    (vol3d.tasks.torchrun); only the first writes, tells, and returns results.
+    what is in out; init is a run, a checkpoint, nnU-Net's results or a file with torchvision's ResNet or MONAI's
+    SwinUNETR to begin with (docs/configuration.md), trust_pickle opens it even if it can run code. cascade is an
+    earlier run, of all its folds, whose probabilities become channels; its models are copied into the folders. device
+    is auto, cpu, cuda or cuda:N. dry_run only tells the reporter the plan. launch says which process this is of those
+    that torchrun began (vol3d.tasks.torchrun): only the first one writes, tells, and returns results.
 
     Raises:
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
         StoppedError: a signal came; the state was saved and resume=True continues.
     """
-    reporter, out, init, fold = reporter or Silent(), Path(out), Path(init) if init else None, str(fold)
     resume, first = resume or launch.again, launch.team.first
-    reporter = reporter if first else Silent()
+    reporter, out, fold = (reporter or Silent()) if first else Silent(), Path(out), str(fold)
     text = _settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = launch.device(device)
@@ -92,6 +94,10 @@ def train(
     started = launch.same({name for name in folds if (_folder(out, name) / "config.yaml").is_file()})
     if started and not (resume or dry_run):
         raise UsageError(f"{_folder(out, min(started))} holds a run already: give --resume, or another --out")
+    initial = None
+    if init and any(not (_folder(out, name) / "state.pt").is_file() for name in folds):
+        initial = read_initial_weights(Path(init), trust_pickle=trust_pickle)
+        config = with_network_of(config, initial, reporter)
     if dry_run or started != set(folds):
         grows = config.sampling.batch == "auto"
         config = launch.agreed(partial(_planned, config, found, cases, chosen, reporter))
@@ -111,7 +117,7 @@ def train(
             reporter.warn(told)
         with lock(folder) if first else nullcontext(), stop_flag() as stop:
             training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier, launch.team)
-            results.append(training.train(name, init))
+            results.append(training.train(name, initial))
     return results if first else []
 
 
@@ -133,9 +139,10 @@ def _found(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) 
 def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:
     if fold == "full":
         return [fold]
-    known = [str(k) for k, _ in enumerate(kfold(cases, folds=config.data.folds))]
+    found = folds_of(cases, split=config.data.split, folds=config.data.folds)
+    known = [str(k) for k, _ in enumerate(found)]
     if fold != "each" and fold not in known:
-        raise UsageError(f"--fold {fold}: expected {', '.join(known)}, each or full")
+        raise UsageError(f"--fold {fold}: expected {some(known)}, each or full")
     return known if fold == "each" else [fold]
 
 

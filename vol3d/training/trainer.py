@@ -39,18 +39,18 @@ class Event:
     """Something that happened, and the cases it is about.
 
     An epoch ended, a validation was made, another stage began, the weights went back to earlier ones, or a stop was
-    asked for.
+    asked for. values are numbers by name; those of a validation hold whatever else validate gave back, too.
     """
 
     kind: Literal["epoch", "validation", "stage", "back", "stop"]
     step: int
-    values: dict[str, float]
+    values: dict[str, Any]
     cases: tuple[str, ...] = ()
 
 
 Batches = Callable[[int, Part], Iterator[PatchBatch]]
 Loss = Callable[[Sequence[Tensor], Tensor, float], Tensor]
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[nn.Module], dict[str, Any]]
 OnEvent = Callable[[Event], None]
 Parts = Mapping[str, Callable[[nn.Module], Sequence[nn.Parameter]]]
 
@@ -93,6 +93,7 @@ class Trainer:
         self._bad_cases: list[list[str]] = []  # of the steps since the last good one
         self._epoch_losses: list[float] = []
         self._pace = Pace()
+        self._longest_event = 0.0  # seconds that telling of an epoch took, which may save
         self._best: dict[str, Tensor] | None = None  # of the stage, if the next one begins with it
         self._trainable = trainable(network)
         for stage in settings.stages:
@@ -121,6 +122,7 @@ class Trainer:
             **self._learned(),
             **self.course.state(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "validation_seconds": self.validation_seconds,
             "skipped_steps": self.skipped_steps,
             "epoch_losses": list(self._epoch_losses),
@@ -140,6 +142,8 @@ class Trainer:
         self._learn_again(state)
         self.course.load_state(state)
         torch.set_rng_state(state["random"].cpu())
+        if self.device.type == "cuda" and (there := state.get("random_cuda")) is not None:
+            torch.cuda.set_rng_state(there.cpu(), self.device)
         self.validation_seconds, self.skipped_steps = state["validation_seconds"], state["skipped_steps"]
         self._epoch_losses = list(state["epoch_losses"])
         self._slower, self._bad_cases = state.get("slower", 1.0), list(state.get("bad_cases", []))
@@ -200,8 +204,9 @@ class Trainer:
         raise RuntimeError(f"expected batches to the end of the stage, got the last one at step {self.step}")
 
     def _update(self, batch: PatchBatch, on_event: OnEvent) -> None:
+        rate = self.course.rate * self._slower
         for group in self.optimiser.param_groups:
-            group["lr"] = self.course.rate * self._slower
+            group["lr"] = rate
         loss = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         if self.team.any(not torch.isfinite(loss + norm)):
@@ -260,7 +265,6 @@ class Trainer:
         on_event(Event("back", self.step, {"to": self._good["step"]}, cases))
 
     def _end_epoch(self, validate: Validate | None, on_event: OnEvent) -> None:
-        start = time.monotonic()
         losses, self._epoch_losses = self._epoch_losses, []
         values = {
             "epoch": -(-self.step // self.settings.steps_per_epoch),
@@ -271,14 +275,13 @@ class Trainer:
             **({"stage": self.course.part.number + 1} if self.settings.stages else {}),
             **self._pace.told(),
         }
-        validates = validate is not None and self.team.any(self._validation_is_due())
-        if validate is not None and validates:
+        if validate is not None and self.team.any(self._validation_is_due()):
             self._validate(validate, on_event)
         if not self._bad_cases and all(bool(torch.isfinite(value).all()) for value in self.network.parameters()):
             self._good = self._snapshot()
+        start = time.monotonic()
         on_event(Event("epoch", self.step, values))
-        if validates:
-            self.course.reserve = max(self.course.reserve, self.team.seconds(time.monotonic() - start))
+        self._longest_event = max(self._longest_event, time.monotonic() - start)
 
     def _validation_is_due(self) -> bool:
         """At the end, for a stage that begins with the best, and now and then within its share of the time."""
@@ -293,7 +296,10 @@ class Trainer:
     def _validate(self, validate: Validate, on_event: OnEvent) -> None:
         start = time.monotonic()
         values = validate(self.averaged)
-        self.validation_seconds += time.monotonic() - start
+        took = time.monotonic() - start
+        self.validation_seconds += took
+        # Before the epoch is told: if this leaves no time for more steps, it is the last.
+        self.course.reserve = max(self.course.reserve, self.team.seconds(took + self._longest_event))
         best = self.course.validated(values.get(self.settings.select_by, 0.0))
         if best and self.course.follows_best():
             self._best = _copied(self.averaged.state_dict())
