@@ -122,9 +122,17 @@ class FoldTraining:
     def _prepared(self, split: dict[str, list[str]]) -> list[list[PreparedCase]]:
         """The cases to learn from and those held out."""
         used = [c for c in self.cases if any(c.name in names for names in split.values())]
+        begin = len(used) * self.team.rank // self.team.size  # elsewhere than the others, so that the work is shared
         given = self.config.cache.folder
         folder = Path(given) if given else self.folder.parent / "cache"
-        found = prepare(used, self.config, folder, self.reporter, self.cascade, asked=self._refuse_to_go_on)
+        found = prepare(
+            [*used[begin:], *used[:begin]],
+            self.config,
+            folder,
+            self.reporter,
+            self.cascade,
+            asked=self._refuse_to_go_on,
+        )
         prepared = {one.training.name: one for one in found}
         return [[prepared[c.name] for c in used if c.name in names] for names in split.values()]
 
