@@ -13,7 +13,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,10 @@ def open_kept(path: Path) -> ArraySource | None:
             return None
         # A mapping by torch keeps no descriptor, which one by NumPy does: thousands of cases would run out of them.
         content = torch.from_file(str(path), shared=False, size=before.st_size, dtype=torch.uint8).numpy()
-        os.utime(path, ns=(time.time_ns(), before.st_mtime_ns))
     except (OSError, RuntimeError):
         return None
+    with suppress(OSError):  # of a folder that others fill it may be read alone
+        os.utime(path, ns=(time.time_ns(), before.st_mtime_ns))
     content.flags.writeable = False
     try:
         shape, _, dtype, offset = read_npy_header(path, io.BytesIO(content[:_HEADER_BYTES].tobytes()))
