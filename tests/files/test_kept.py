@@ -124,3 +124,14 @@ def test_opening_notes_the_use_and_not_a_change(tmp_path: Path, voxels: NDArray[
     open_kept(path)
     assert path.stat().st_mtime_ns == 2 * 10**9
     assert abs(path.stat().st_atime - time.time()) < 60
+
+
+def test_a_file_of_somebody_else_is_read_all_the_same(
+    tmp_path: Path, voxels: NDArray[np.float16], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    keep(path := tmp_path / "a.npy", voxels)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert open_kept(path) is not None

@@ -25,8 +25,10 @@ from vol3d.tasks import preparation
 from vol3d.tasks.preparation import PreparedCase, prepare
 from vol3d.tasks.reporter import Silent
 from vol3d.tasks.training_data import batches_of
+from vol3d.training.team import Team
 from vol3d.volume.source import ArraySource, read_all
 
+CPU = torch.device("cpu")
 FILLED = (
     *TINY_TRAINING,
     "data.labels={tube: [1], block: [2]}",
@@ -60,7 +62,7 @@ def cases_of(data: Path) -> Sequence[Case]:
 
 
 def first_batches(prepared: Sequence[PreparedCase], settings: Config) -> bytes:
-    batches = batches_of(prepared, settings, torch.device("cpu"), lambda: 0.0)(0)
+    batches = batches_of(prepared, settings, CPU, lambda: 0.0)(0)
     taken = [next(batches) for _ in range(3)]
     return b"".join(t.numpy().tobytes() for batch in taken for t in (batch.images, batch.labels))
 
@@ -188,3 +190,17 @@ def test_a_folder_can_be_shared(tiny_data: Path, tmp_path: Path, capsys: pytest.
         assert json.loads(capsys.readouterr().out)["run"] == str(tmp_path / run / "fold_0")
         assert len(list((tmp_path / "shared").iterdir())) == 10
     assert not (tmp_path / "two" / "cache").exists()
+
+
+def test_a_team_s_shares_are_the_smaller_batches_that_one_process_makes_in_turn(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    settings = config("sampling.batch=4", "sampling.positive_cases=0.8", "sampling.positive_cases_end=0.4")
+    prepared = prepare(cases_of(tiny_data), settings, tmp_path, Silent())
+    alone = batches_of(prepared, replace(settings, sampling=replace(settings.sampling, batch=2)), CPU, lambda: 0.0)(0)
+    shares = [batches_of(prepared, settings, CPU, lambda: 0.0, Team(rank, 2))(0) for rank in range(2)]
+    for _ in range(2):
+        for share in shares:
+            ours, theirs = next(share), next(alone)
+            assert len(ours.images) == 2
+            assert ours.cases == theirs.cases and torch.equal(ours.images, theirs.images)

@@ -114,6 +114,8 @@ def _explained(error: Exception) -> tuple[str, int]:
 
 def _show(outcome: Outcome, *, as_json: bool) -> int:
     try:
+        if not outcome.told:
+            return outcome.exit_code
         if as_json:
             print(json.dumps(outcome.data, allow_nan=False))
         elif outcome.text:

@@ -1,6 +1,7 @@
 """``vol3d-train DATASET``."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from vol3d.commands.console import Console
@@ -30,25 +31,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Train."""
     from vol3d.tasks.plugins import load_plugins
+    from vol3d.tasks.torchrun import launched
     from vol3d.tasks.train import train
 
     load_plugins(arguments.plugin)
-    results = train(
-        arguments.dataset,
-        out=arguments.out or Path("runs") / arguments.dataset.resolve().name,
-        config_file=arguments.config,
-        overrides=arguments.overrides,
-        fold=arguments.fold,
-        resume=arguments.resume,
-        init=arguments.init,
-        cascade=arguments.cascade,
-        device=arguments.device,
-        trust_pickle=arguments.trust_pickle,
-        dry_run=arguments.dry_run,
-        reporter=Console(),
-    )
+    with launched() as launch:
+        results = train(
+            arguments.dataset,
+            out=arguments.out or Path("runs") / arguments.dataset.resolve().name,
+            config_file=arguments.config,
+            overrides=arguments.overrides,
+            fold=arguments.fold,
+            resume=arguments.resume,
+            init=arguments.init,
+            cascade=arguments.cascade,
+            device=arguments.device,
+            trust_pickle=arguments.trust_pickle,
+            dry_run=arguments.dry_run,
+            reporter=Console(),
+            launch=launch,
+        )
     if not results:
-        return Outcome({"run": None, "best": {}, "seconds": 0.0})
+        return Outcome({"run": None, "best": {}, "seconds": 0.0}, told=launch.team.first)
     runs = [{"run": str(r.run), "best": r.best, "seconds": round(r.seconds, 1)} for r in results]
     lines = [f"{r.run}: {r.seconds:.0f} s, best {_told(r.best)}" for r in results]
     return Outcome(runs[0] if len(runs) == 1 else {**runs[0], "runs": runs}, "\n".join(lines))
@@ -56,3 +60,9 @@ def run(arguments: argparse.Namespace) -> Outcome:
 
 def _told(best: dict[str, float]) -> str:
     return ", ".join(f"{k.replace('_', ' ')} {v:g}" for k, v in best.items()) or "not validated"
+
+
+if __name__ == "__main__":  # torchrun -m vol3d.commands.train
+    from vol3d.commands.main import main_train
+
+    sys.exit(main_train())

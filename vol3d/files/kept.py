@@ -13,7 +13,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ _SPACING = struct.Struct("<3d")  # z, y, x in mm
 _CHECK = struct.Struct("<I8s")  # CRC-32 of all before it, and the mark
 _MARK = b"vol3d\0\0\1"
 _BEHIND = _SPACING.size + _CHECK.size
-_PIECE = 1 << 24
+_HEADER_BYTES = 4096
+_PIECE = 1 << 22
 _WAIT_SECONDS = 0.05
 
 
@@ -101,13 +102,21 @@ def open_kept(path: Path) -> ArraySource | None:
 
     try:
         before = path.stat()
+        if not _is_whole(path):
+            return None
         # A mapping by torch keeps no descriptor, which one by NumPy does: thousands of cases would run out of them.
         content = torch.from_file(str(path), shared=False, size=before.st_size, dtype=torch.uint8).numpy()
-        os.utime(path, ns=(time.time_ns(), before.st_mtime_ns))
     except (OSError, RuntimeError):
         return None
+    with suppress(OSError):  # of a folder that others fill it may be read alone
+        os.utime(path, ns=(time.time_ns(), before.st_mtime_ns))
     content.flags.writeable = False
-    return _verified(path, content)
+    try:
+        shape, _, dtype, offset = read_npy_header(path, io.BytesIO(content[:_HEADER_BYTES].tobytes()))
+    except InputError:
+        return None
+    spacing = Spacing(*_SPACING.unpack(content[-_BEHIND : -_CHECK.size].tobytes()))
+    return ArraySource(content[offset:-_BEHIND].view(dtype).reshape(shape), from_spacing(spacing), says="spacing")
 
 
 def sweep_kept(folder: Path) -> None:
@@ -127,20 +136,14 @@ def sweep_kept(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _verified(path: Path, content: NDArray[np.uint8]) -> ArraySource | None:
-    if content.size <= _BEHIND:
-        return None
-    total, (expected, mark) = 0, _CHECK.unpack(content[-_CHECK.size :].tobytes())
-    for start in range(0, content.size - _CHECK.size, _PIECE):
-        total = zlib.crc32(content[start : min(start + _PIECE, content.size - _CHECK.size)].data, total)
-    if (mark, expected) != (_MARK, total):
-        return None
-    try:
-        shape, _, dtype, offset = read_npy_header(path, io.BytesIO(content[:4096].tobytes()))
-    except InputError:
-        return None
-    spacing = Spacing(*_SPACING.unpack(content[-_BEHIND : -_CHECK.size].tobytes()))
-    return ArraySource(content[offset:-_BEHIND].view(dtype).reshape(shape), from_spacing(spacing), says="spacing")
+def _is_whole(path: Path) -> bool:
+    """Whether the checksum is right; read as a stream, so that none of it counts as this process's memory."""
+    total, end = 0, b""
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            piece = end + piece
+            total, end = zlib.crc32(memoryview(piece)[: -_CHECK.size], total), piece[-_CHECK.size :]
+    return len(end) == _CHECK.size and _CHECK.unpack(end) == (total, _MARK)
 
 
 def _locked(partial: Path, waiting: Callable[[], None]) -> int:

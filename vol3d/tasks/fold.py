@@ -42,6 +42,7 @@ from vol3d.tasks.validation import SWEEP, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
+from vol3d.training.team import ALONE, Team
 from vol3d.training.trainer import MAX_BAD_STEPS, Event, Trainer
 from vol3d.version import __version__
 from vol3d.viewer.curve import learning_curve
@@ -72,9 +73,10 @@ class FoldTraining:
         reporter: Reporter,
         stop: StopFlag,
         cascade: Run | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.folder, self.config, self.cases = folder, config, cases
-        self.device, self.reporter, self.stop = device, reporter, stop
+        self.device, self.reporter, self.stop, self.team = device, reporter, stop, team
         self.cascade = Cascade(cascade, cases, self._refuse_to_go_on) if cascade else None
         self.best = BestK(config.training.keep_best)
         self.validations: dict[int, dict[str, float]] = {}
@@ -91,7 +93,7 @@ class FoldTraining:
         trainer = self._trainer(training, init)
         validate = None
         if validating:
-            validate = validation_of(validating, self.config, trainer.precision, self.device, self.reporter)
+            validate = validation_of(validating, self.config, trainer.precision, self.device, self.reporter, self.team)
         self._begin(trainer, split)
         limit = self.config.training.max_minutes
         total, unit = (round(60 * limit), "s") if limit else (self.config.training.steps, "steps")
@@ -120,9 +122,17 @@ class FoldTraining:
     def _prepared(self, split: dict[str, list[str]]) -> list[list[PreparedCase]]:
         """The cases to learn from and those held out."""
         used = [c for c in self.cases if any(c.name in names for names in split.values())]
+        begin = len(used) * self.team.rank // self.team.size  # elsewhere than the others, so that the work is shared
         given = self.config.cache.folder
         folder = Path(given) if given else self.folder.parent / "cache"
-        found = prepare(used, self.config, folder, self.reporter, self.cascade, asked=self._refuse_to_go_on)
+        found = prepare(
+            [*used[begin:], *used[:begin]],
+            self.config,
+            folder,
+            self.reporter,
+            self.cascade,
+            asked=self._refuse_to_go_on,
+        )
         prepared = {one.training.name: one for one in found}
         return [[prepared[c.name] for c in used if c.name in names] for names in split.values()]
 
@@ -146,6 +156,8 @@ class FoldTraining:
 
     def _begin(self, trainer: Trainer, split: dict[str, list[str]]) -> None:
         """Write what the training is; not before all of it fits, so that what is refused leaves nothing behind."""
+        if not self.team.first:
+            return
         if self.cascade and not (self.folder / "config.yaml").is_file():
             copy_models([model.folder for model in self.cascade.run.models], self.folder / CASCADE)
         write_text(self.folder / "plan.yaml", dump(plan_of(self.config)))
@@ -167,14 +179,17 @@ class FoldTraining:
         trainer = Trainer(
             network,
             loss_of(self.config, self.device, median_spacing(cases)),
-            batches_of(cases, self.config, self.device, lambda: trainer.progress),
+            batches_of(cases, self.config, self.device, lambda: trainer.progress, self.team),
             settings=self.config.training,
             precision=self._precision(network, state),
             device=self.device,
             parts={"encoder": encoder_parameters},
+            team=self.team,
         )
         if state is not None:
             self._restore(trainer, state)
+        if not self.team.first:  # whose dropout must not be that of the first
+            torch.manual_seed(hash((self.config.training.random_seed, self.team.rank, trainer.step)) % 2**63)
         return trainer
 
     def _state(self) -> dict[str, Any] | None:
@@ -200,8 +215,10 @@ class FoldTraining:
             return wanted
         sampling = self.config.sampling
         assert sampling.batch != "auto"
-        batch = torch.zeros((sampling.batch, self.config.data.inputs, *patch), device=self.device)
-        best, seconds = fastest_precision(network, batch.contiguous(memory_format=torch.channels_last_3d))
+        own = sampling.batch // self.team.size
+        batch = torch.zeros((own, self.config.data.inputs, *patch), device=self.device)
+        tried_here = fastest_precision(network, batch.contiguous(memory_format=torch.channels_last_3d))
+        best, seconds = self.team.of_first(tried_here)
         tried = ", ".join(f"{name} {value:.3f} s" for name, value in seconds.items())
         self.reporter.note(f"precision {best} is the faster one here ({tried} per step)")
         return best
@@ -232,6 +249,8 @@ class FoldTraining:
         )
 
     def _on_event(self, trainer: Trainer, event: Event) -> None:
+        if not self.team.first:
+            return
         if event.kind == "validation":
             rest = {k: event.values[k] for k in ("seconds", SWEEP)}
             metrics = {k: v for k, v in event.values.items() if k not in rest}

@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from vol3d.files.atomic import read_text
 from vol3d.files.dicom import shows_upright_body
 from vol3d.files.lock import lock
 from vol3d.files.runs import CASCADE
-from vol3d.tasks.assemble import check_edges, choose_device, fill, ignored_value
+from vol3d.tasks.assemble import check_edges, fill, ignored_value
 from vol3d.tasks.cascade import Cascade, with_cascade
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.initial_weights import read_initial_weights, with_network_of
@@ -34,6 +36,7 @@ from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import stop_flag
 from vol3d.tasks.symmetries import mirrors_left_out
+from vol3d.tasks.torchrun import BY_ITSELF, Launch
 
 
 def train(
@@ -50,6 +53,7 @@ def train(
     trust_pickle: bool = False,
     dry_run: bool = False,
     reporter: Reporter | None = None,
+    launch: Launch = BY_ITSELF,
 ) -> list[TrainResult]:
     """Train one fold, each fold, or on all cases (fold "full"), as vol3d-train does; the folders are out/fold_K.
 
@@ -59,16 +63,18 @@ def train(
     what is in out; init is a run, a checkpoint, nnU-Net's results or a file with torchvision's ResNet or MONAI's
     SwinUNETR to begin with (docs/configuration.md), trust_pickle opens it even if it can run code. cascade is an
     earlier run, of all its folds, whose probabilities become channels; its models are copied into the folders. device
-    is auto, cpu, cuda or cuda:N. dry_run only tells the reporter the plan.
+    is auto, cpu, cuda or cuda:N. dry_run only tells the reporter the plan. launch says which process this is of those
+    that torchrun began (vol3d.tasks.torchrun): only the first one writes, tells, and returns results.
 
     Raises:
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
         StoppedError: a signal came; the state was saved and resume=True continues.
     """
-    reporter, out, fold = reporter or Silent(), Path(out), str(fold)
+    resume, first = resume or launch.again, launch.team.first
+    reporter, out, fold = (reporter or Silent()) if first else Silent(), Path(out), str(fold)
     text = _settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
-    chosen = choose_device(device)
+    chosen = launch.device(device)
     begun = _begun(out, fold) if resume else []
     if begun:
         # The data set is read as it was at the beginning, whatever need not be said again.
@@ -85,7 +91,7 @@ def train(
     folds = _folds(fold, config, cases)
     if earlier is not None:
         Cascade(earlier, cases).check(found.channel_names)
-    started = {name for name in folds if (_folder(out, name) / "config.yaml").is_file()}
+    started = launch.same({name for name in folds if (_folder(out, name) / "config.yaml").is_file()})
     if started and not (resume or dry_run):
         raise UsageError(f"{_folder(out, min(started))} holds a run already: give --resume, or another --out")
     initial = None
@@ -93,23 +99,26 @@ def train(
         initial = read_initial_weights(Path(init), trust_pickle=trust_pickle)
         config = with_network_of(config, initial, reporter)
     if dry_run or started != set(folds):
-        config = _planned(config, found, cases, chosen, reporter)
+        grows = config.sampling.batch == "auto"
+        config = launch.agreed(partial(_planned, config, found, cases, chosen, reporter))
+        config = launch.shared(config, grows=grows)
         if earlier is not None:
             Cascade(earlier, cases).check_mirrors(config)
     if dry_run:
         reporter.note(dump(config))
         return []
-    configs = {n: _stored(_folder(out, n), overrides) if n in started else config for n in folds}
-    write_manifest(out / MANIFEST, cases, channel_names=found.channel_names)
+    configs = {n: launch.shared(_stored(_folder(out, n), overrides)) if n in started else config for n in folds}
+    if first:
+        write_manifest(out / MANIFEST, cases, channel_names=found.channel_names)
     results = []
     for name in folds:
         folder = _folder(out, name)
         if told := differing(folder):
             reporter.warn(told)
-        with lock(folder), stop_flag() as stop:
-            training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier)
+        with lock(folder) if first else nullcontext(), stop_flag() as stop:
+            training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier, launch.team)
             results.append(training.train(name, initial))
-    return results
+    return results if first else []
 
 
 def _settings_of(path: Path) -> str:

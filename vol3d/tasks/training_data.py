@@ -21,6 +21,7 @@ from vol3d.tasks.preparation import PreparedCase
 from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.course import Part, part_of
 from vol3d.training.schedule import Stage
+from vol3d.training.team import ALONE, Team
 from vol3d.training.trainer import Batches, PatchBatch
 
 
@@ -30,19 +31,27 @@ def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
 
 
 def batches_of(
-    cases: Sequence[PreparedCase], config: Config, device: torch.device, progress: Callable[[], float]
+    cases: Sequence[PreparedCase],
+    config: Config,
+    device: torch.device,
+    progress: Callable[[], float],
+    team: Team = ALONE,
 ) -> Batches:
-    """The function that yields augmented batches from a step of a stage on, by default of the first."""
+    """The function that yields augmented batches from a step of a stage on, by default of the first.
+
+    Of a team each process makes its own share of a batch, from chance of its own.
+    """
     stages = config.training.stages or (Stage(),)
     if config.sampling.components_wanted:
         cases = [replace(case, training=_with_components(case.training, config)) for case in cases]
-    makers = [_batch_of(cases, config, _sampling(config.sampling, stage), device) for stage in stages]
+    makers = [_batch_of(cases, config, _sampling(config.sampling, stage, team), device) for stage in stages]
     whole = part_of(config.training, 0, 0)
 
     def batches(first: int, part: Part = whole) -> Iterator[PatchBatch]:
         def make(step: int) -> PatchBatch:
             # Batches are made ahead: what is done by then is the step's, unless time is what counts.
-            return makers[part.number](step, max(part.progress(step), progress()))
+            number = step * team.size + team.rank
+            return makers[part.number](number, max(part.progress(number / team.size), progress()))
 
         threads = config.training.batches_ahead
         return ahead(make, first, part.first + part.steps, threads=threads, depth=2 * threads)
@@ -50,17 +59,19 @@ def batches_of(
     return batches
 
 
-def _sampling(sampling: SamplingSettings, stage: Stage) -> SamplingSettings:
-    """The settings with what a stage has of its own."""
+def _sampling(sampling: SamplingSettings, stage: Stage, team: Team) -> SamplingSettings:
+    """The settings with what a stage has of its own, and a process's share of the batch."""
     if stage.foreground is not None:
         sampling = replace(sampling, foreground=stage.foreground, foreground_end=None)
-    return replace(sampling, patch=stage.patch or sampling.patch, batch=stage.batch or sampling.batch)
+    batch = stage.batch or sampling.batch
+    assert batch != "auto"
+    return replace(sampling, patch=stage.patch or sampling.patch, batch=batch // team.size)
 
 
 def _batch_of(
     cases: Sequence[PreparedCase], config: Config, sampling: SamplingSettings, device: torch.device
 ) -> Callable[[int, float], PatchBatch]:
-    """The function that makes the batch of a step, when so much of the training is done."""
+    """The function that makes the batch of a number, when so much of the training is done."""
     assert sampling.patch != "auto" and sampling.batch != "auto"
     random_seed = config.training.random_seed
     spacing = median_spacing(cases)
@@ -78,9 +89,9 @@ def _batch_of(
     beyond = config.data.ignore_label or 0
     sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, random_seed, beyond)
 
-    def make(step: int, progress: float) -> PatchBatch:
-        batch = sampler.sample(step, progress)
-        generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, step]).generate_state(1)[0]))
+    def make(number: int, progress: float) -> PatchBatch:
+        batch = sampler.sample(number, progress)
+        generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, number]).generate_state(1)[0]))
         images, labels = (_onto(device, array) for array in (batch.images, batch.labels))
         return PatchBatch(*augmenter(images, labels, generator), batch.cases)
 

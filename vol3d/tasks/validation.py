@@ -30,6 +30,7 @@ from vol3d.tasks.forward import BATCH, ready
 from vol3d.tasks.preparation import PreparedCase
 from vol3d.tasks.reporter import Reporter
 from vol3d.training.schedule import Precision
+from vol3d.training.team import ALONE, Team
 from vol3d.volume.source import read_all
 
 METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
@@ -39,9 +40,16 @@ SWEEP = "sweep"
 
 
 def validation_of(
-    cases: Sequence[PreparedCase], config: Config, precision: Precision, device: torch.device, reporter: Reporter
+    cases: Sequence[PreparedCase],
+    config: Config,
+    precision: Precision,
+    device: torch.device,
+    reporter: Reporter,
+    team: Team = ALONE,
 ) -> Callable[[nn.Module], dict[str, Any]]:
     """The function that scores a network on whole volumes, on the network's grid: means over cases and regions.
+
+    Of a team each process looks at its share of the cases.
 
     Its values are numbers, of the masks that are decided on and of the sweep over thresholds, and under SWEEP the
     sweep itself as plain data. Classes take the most probable whatever the sweep says: their curves are those of
@@ -59,11 +67,12 @@ def validation_of(
 
     def validate(network: nn.Module) -> dict[str, Any]:
         inferencer = inferencer_of(ready(network, precision, device), config, batch=BATCH, device=device)
-        seen = []
-        with reporter.progress("validating", total=len(cases), unit="cases") as advance, torch.inference_mode():
-            for case in cases:
-                seen.append(_Seen(case, config, inferencer))
+        mine, own = team.share(cases), []
+        with reporter.progress("validating", total=len(mine), unit="cases") as advance, torch.inference_mode():
+            for case in mine:
+                own.append(_Seen(case, config, inferencer))
                 advance(1)
+        seen = team.collected(own)
         scores = [(one.name, row) for one in seen for row in one.scores]
         means = {name: found.mean for name, found in summarise(scores)[MEAN].items()}
         curves = {metric: _means([one.curves[metric] for one in seen]) for metric in LADDERS}

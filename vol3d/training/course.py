@@ -18,7 +18,7 @@ class Part:
     begin: float
     end: float
 
-    def progress(self, step: int) -> float:
+    def progress(self, step: float) -> float:
         """How much of the whole training is done at a step of this stage, if no time runs out."""
         return self.begin + (self.end - self.begin) * ((step - self.first) / self.steps)
 

@@ -16,6 +16,7 @@ from vol3d.training.frozen import freeze, trainable
 from vol3d.training.losses import resolutions
 from vol3d.training.pace import Pace
 from vol3d.training.schedule import Precision, Stage, TrainingSettings, make_optimiser
+from vol3d.training.team import ALONE, Team
 
 MAX_BAD_STEPS = 3
 FIRST_BY = 0.2
@@ -60,7 +61,8 @@ class Trainer:
     batches(first, part) yields the batches of steps first, first + 1, ... of a stage; each is a function of its step
     and the stage alone, so that a resumed training sees the same ones. loss takes the outputs (full resolution
     first), the labels and the progress in [0, 1]. averaged is the network to validate and to keep. parts gives
-    the parameters of what stages may freeze, by name.
+    the parameters of what stages may freeze, by name. A team are processes that each yield their share of every
+    batch; networks, steps and decisions are the same in all of them.
 
     Raises:
         UsageError: a stage freezes a part that the network does not have.
@@ -76,10 +78,11 @@ class Trainer:
         precision: Precision,
         device: torch.device,
         parts: Parts | None = None,
+        team: Team = ALONE,
     ) -> None:
         self.network, self.loss, self.batches = network, loss, batches
         self.settings, self.precision, self.device = settings, precision, device
-        self.parts = parts or {}
+        self.parts, self.team = parts or {}, team
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimiser = make_optimiser(network, settings)
         self.course = Course(settings)
@@ -166,6 +169,8 @@ class Trainer:
         """
         if validate is None:
             self.settings.check_without_validations()
+        for network in (self.network, self.averaged):
+            self.team.equalise(network.state_dict().values())
         while self.progress < 1.0:
             if self.course.within >= 1.0:
                 self._begin_stage(on_event)
@@ -185,16 +190,16 @@ class Trainer:
         with closing(self._pace.timed(self.batches(self.step, self.course.part))) as batches:
             for batch in batches:
                 self._update(batch, on_event)
-                self._pace.learned(len(batch.cases))
+                self._pace.learned(len(batch.cases) * self.team.size)
                 # From step to step, so that waiting for batches, validating and saving count too.
-                self.course.went(time.monotonic() - last)
+                self.course.went(self.team.seconds(time.monotonic() - last))
                 last = time.monotonic()
                 if self.step % self.settings.steps_per_epoch == 0 or self.course.within >= 1.0:
                     self._end_epoch(validate, on_event)
                 advance(self.progress)
                 if self.course.within >= 1.0:
                     return True
-                if stop_asked():
+                if self.team.any(stop_asked()):
                     return False
         raise RuntimeError(f"expected batches to the end of the stage, got the last one at step {self.step}")
 
@@ -204,7 +209,7 @@ class Trainer:
             group["lr"] = rate
         loss = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
-        if not torch.isfinite(loss + norm):
+        if self.team.any(not torch.isfinite(loss + norm)):
             self._skip(batch, on_event)
             return
         self._bad_cases.clear()
@@ -217,9 +222,12 @@ class Trainer:
         images = batch.images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = self.network(images)
-        loss = self.loss(resolutions(outputs), batch.labels, self.progress)
+        answers = [self.team.gathered(answer) for answer in resolutions(outputs)]
+        loss = self.loss(answers, self.team.gathered(batch.labels), self.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.team.sum_gradients(self.network.parameters())
+        self.team.equalise(self.network.buffers())
         return loss.detach()
 
     @torch.no_grad()
@@ -238,7 +246,7 @@ class Trainer:
     def _skip(self, batch: PatchBatch, on_event: OnEvent) -> None:
         """Leave a step out. After some in a row go back to the last good weights, once, and learn more slowly."""
         self.skipped_steps += 1
-        self._bad_cases.append(list(batch.cases))
+        self._bad_cases.append([name for names in self.team.all_of(batch.cases) for name in names])
         for running, kept in zip(self.network.buffers(), self.averaged.buffers(), strict=True):
             running.copy_(kept)  # statistics that the forward pass has spoilt
         if len(self._bad_cases) < MAX_BAD_STEPS:
@@ -267,7 +275,7 @@ class Trainer:
             **({"stage": self.course.part.number + 1} if self.settings.stages else {}),
             **self._pace.told(),
         }
-        if validate is not None and self._validation_is_due():
+        if validate is not None and self.team.any(self._validation_is_due()):
             self._validate(validate, on_event)
         if not self._bad_cases and all(bool(torch.isfinite(value).all()) for value in self.network.parameters()):
             self._good = self._snapshot()
@@ -291,7 +299,7 @@ class Trainer:
         took = time.monotonic() - start
         self.validation_seconds += took
         # Before the epoch is told: if this leaves no time for more steps, it is the last.
-        self.course.reserve = max(self.course.reserve, took + self._longest_event)
+        self.course.reserve = max(self.course.reserve, self.team.seconds(took + self._longest_event))
         best = self.course.validated(values.get(self.settings.select_by, 0.0))
         if best and self.course.follows_best():
             self._best = _copied(self.averaged.state_dict())
