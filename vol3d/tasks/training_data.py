@@ -11,7 +11,7 @@ from torch import Generator, nn
 
 from vol3d.config.tree import Config
 from vol3d.datasets.cache import cache_key, cached
-from vol3d.datasets.cases import Case, case_sources, oddities
+from vol3d.datasets.cases import Case, case_sources, oddities, open_label
 from vol3d.datasets.fingerprint import CaseFacts, case_facts
 from vol3d.datasets.views import BoxedView, PickedView, StackedSource
 from vol3d.errors import InputError, UsageError
@@ -88,7 +88,8 @@ def prepare(
 
 def _prepared(case: Case, config: Config, cache: Path, cascade: Cascade | None) -> PreparedCase:
     image, labels = _labelled(case)
-    paths = [*case.images, *([case.label] if case.label else [])]
+    organ = _organ(case, image, config)
+    paths = [*case.images, *(file for file in (case.label, case.organ_mask if organ else None) if file)]
     name = case.name[:50]  # for people; a file's name can be no longer than 255 bytes, and the key tells cases apart
     key = cache_key(paths, (config.preprocess, case.spacing, *_unknown(case, config)))
     if case.labelled_box is not None:
@@ -101,7 +102,7 @@ def _prepared(case: Case, config: Config, cache: Path, cascade: Cascade | None) 
     stored_image: VolumeSource = cached(
         # Half precision holds normalised grey values to a thousandth, in half the space.
         cache / f"{name}-{key}-image.npy",
-        lambda: image_view(image, config.preprocess),
+        lambda: image_view(image, config.preprocess, organ=organ),
         np.float16,
         spacing,
     )
@@ -113,6 +114,18 @@ def _prepared(case: Case, config: Config, cache: Path, cascade: Cascade | None) 
     known = None if schema.ignore is None else values != schema.ignore
     some = None if known is None or known.all() else places_of(known, rng)
     return PreparedCase(TrainingCase(case.name, stored_image, stored_labels, places, some), spacing)
+
+
+def _organ(case: Case, image: VolumeSource, config: Config) -> VolumeSource | None:
+    """The case's organ mask, where grey values are normalised by those inside."""
+    if not config.preprocess.needs_organ:
+        return None
+    if case.organ_mask is None:
+        raise InputError(
+            f"case {case.name} has no organ mask, and preprocess.normalisation looks at the organ's voxels: give one "
+            "for each case, or say voxels all"
+        )
+    return open_label(case.organ_mask, image=image, spacing=case.spacing)
 
 
 def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, cascade: Cascade) -> VolumeSource:
@@ -131,6 +144,7 @@ def _from_earlier(case: Case, image: VolumeSource, config: Config, cache: Path, 
             PickedView(image, picked),
             precision=run.precision,
             forwards=run.forwards,
+            organ=open_label(case.organ_mask, image=image, spacing=case.spacing) if case.organ_mask else None,
             advance=cascade.advance,
         )
         said = earlier.kept(cache)
