@@ -16,8 +16,9 @@ from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, case_facts, finge
 from vol3d.datasets.plan import VOXELS, free_value, normalisations, patch_plan, regions, target_spacing
 from vol3d.errors import UsageError
 from vol3d.geometry.box import Box
+from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Index3, Shape3, Spacing
-from vol3d.tasks.assemble import fill
+from vol3d.tasks.planning import Budget, fill
 from vol3d.volume.source import ArraySource
 
 
@@ -43,33 +44,37 @@ def of(*cases: CaseFacts) -> Fingerprint:
 
 def test_the_target_is_the_median_spacing() -> None:
     found = of(*(facts(spacing=Spacing(z, 1.0, 1.5)) for z in (0.7, 0.8, 2.0)))
-    assert target_spacing(found) == (0.8, 1.0, 1.5)
+    assert target_spacing(found).value == (0.8, 1.0, 1.5)
 
 
 def test_the_coarse_axis_of_anisotropic_data_is_its_tenth_percentile() -> None:
     found = of(*(facts(spacing=Spacing(z, 1.0, 1.0)) for z in np.linspace(2.0, 12.0, 11)))
-    assert target_spacing(found) == pytest.approx((3.0, 1.0, 1.0))
+    assert target_spacing(found).value == pytest.approx((3.0, 1.0, 1.0))
     finer = of(*(facts(spacing=Spacing(z, 1.0, 1.0)) for z in (0.2, 5.0, 5.0)))
-    assert target_spacing(finer).z >= 1.0  # never finer than the other axes
+    assert target_spacing(finer).value.z >= 1.0  # never finer than the other axes
 
 
 # Grey values.
 
 
+def normalised(found: Fingerprint) -> tuple[Normalisation, ...]:
+    return tuple(decided.value for decided in normalisations(found))
+
+
 def test_grey_values_are_normalised_by_what_they_are() -> None:
     air = of(facts(minimum=(-1000.0,)), facts(minimum=(-1024.0,)), facts(minimum=(0.0,)))
-    (ct,) = normalisations(air)
+    (ct,) = normalised(air)
     assert ct.scheme == "fixed"
     assert (ct.low, ct.high) == pytest.approx(np.percentile(np.tile(np.arange(100), 3), [0.5, 99.5]))
     assert ct.mean == pytest.approx(49.5)
-    assert normalisations(of(facts(dtype="uint16"), facts(dtype="uint8")))[0].scheme == "percentile"
-    assert normalisations(of(facts(dtype="uint16"), facts(dtype="float32")))[0].scheme == "z_score"
+    assert normalised(of(facts(dtype="uint16"), facts(dtype="uint8")))[0].scheme == "percentile"
+    assert normalised(of(facts(dtype="uint16"), facts(dtype="float32")))[0].scheme == "z_score"
     two = facts(minimum=(-1000.0, 0.0), foreground=np.arange(200, dtype=np.float32).reshape(2, 100))
-    assert [n.scheme for n in normalisations(of(two))] == ["fixed", "z_score"]
+    assert [n.scheme for n in normalised(of(two))] == ["fixed", "z_score"]
 
 
 def test_a_foreground_of_one_grey_value_makes_no_window() -> None:
-    (ct,) = normalisations(of(facts(minimum=(-1000.0,), foreground=np.full((1, 9), 7, np.float32))))
+    (ct,) = normalised(of(facts(minimum=(-1000.0,), foreground=np.full((1, 9), 7, np.float32))))
     assert ct.scheme == "z_score"
 
 
@@ -78,14 +83,14 @@ def test_a_foreground_of_one_grey_value_makes_no_window() -> None:
 
 def test_regions_are_the_values_or_the_data_sets_names() -> None:
     both = facts(label_voxels={0: 9, 1: 5, 2: 5})
-    assert [(r.name, r.values) for r in regions(of(both), None)] == [("label_1", (1,)), ("label_2", (2,))]
-    named = regions(of(both), {"liver": (1,), "tumour": (2,)})
+    assert [(r.name, r.values) for r in regions(of(both), None).value] == [("label_1", (1,)), ("label_2", (2,))]
+    named = regions(of(both), {"liver": (1,), "tumour": (2,)}).value
     assert [(r.name, r.values) for r in named] == [("liver", (1,)), ("tumour", (2,))]
 
 
 def test_values_that_never_meet_are_one_foreground() -> None:
     found = of(facts(label_voxels={0: 9, 255: 3}), facts(label_voxels={0: 9, 254: 3}), facts(label_voxels={0: 9}))
-    (region,) = regions(found, None)
+    (region,) = regions(found, None).value
     assert set(region.values) == {254, 255}
 
 
@@ -187,14 +192,15 @@ def slices(z: float = 1.0, **changed: Any) -> Fingerprint:
 def planned(found: Fingerprint, *overrides: str) -> Config:
     config = load(Config, text=None, name="test", overrides=["network.base_features=4", *overrides])
     cpu = torch.device("cpu")
-    return fill(config, found, label_names=None, channel_names=("image",), anatomical=False, device=cpu)
+    told = {"channel_names": ("image",), "anatomical": False, "budget": Budget("cpu"), "device": cpu}
+    return fill(config, found, label_names=None, **told).config  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("z", [0.01, 1.0, 500.0])
 def test_the_spacing_across_changes_nothing(z: float) -> None:
     found = slices(z)
     assert found.thin == (0,)
-    assert target_spacing(found, found.thin) == ("stored", 0.3, 0.25)
+    assert target_spacing(found, found.thin).value == ("stored", 0.3, 0.25)
     assert patch_plan(found, Spacing(z, 0.3, 0.25), "cpu", found.thin).patch == (1, 104, 128)
     config = planned(found)
     assert config.preprocess.spacing == ("stored", 0.3, 0.25)
@@ -235,7 +241,8 @@ def two_channels(*overrides: str) -> Config:
     found = of(facts(minimum=(-1000.0, 0.0), foreground=np.tile(np.arange(100, dtype=np.float32), (2, 1))))
     config = load(Config, text=None, name="test", overrides=["network.base_features=4", *overrides])
     cpu = torch.device("cpu")
-    return fill(config, found, label_names=None, channel_names=("ct", "pet"), anatomical=True, device=cpu)
+    told = {"channel_names": ("ct", "pet"), "anatomical": True, "budget": Budget("cpu"), "device": cpu}
+    return fill(config, found, label_names=None, **told).config  # type: ignore[arg-type]
 
 
 def test_normalisation_may_be_said_by_the_names_of_channels() -> None:

@@ -10,6 +10,7 @@ from vol3d.config.construct import joined
 
 # Words that PyYAML, too, takes for text, and those that it does not.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")
+_KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):( |\Z)")
 _NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null"}
 
 
@@ -33,6 +34,27 @@ def dump(settings: object, *, comments: Mapping[str, str] = {}) -> str:
         ValueError: a value that load would refuse: not finite, or of another kind.
     """
     return "".join(f"{line}\n" for line in _block(settings, "", comments))
+
+
+def comments_of(text: str) -> dict[str, str]:
+    r"""The comments of a text that dump wrote, by dotted key.
+
+    >>> comments_of("# seen\npatch: 3\ninner:\n  # slow\n  rate: 1\n")
+    {'patch': 'seen', 'inner.rate': 'slow'}
+    """
+    found: dict[str, str] = {}
+    path: list[str] = []
+    comment = ""
+    for line in text.splitlines():
+        depth, rest = (len(line) - len(line.lstrip())) // 2, line.lstrip()
+        if rest.startswith("#"):
+            comment = rest.lstrip("# ")
+        elif key := _KEY.match(rest):
+            path[depth:] = [key.group(1)]
+            if comment:
+                found[".".join(path)] = comment
+            comment = ""
+    return found
 
 
 def _block(section: object, path: str, comments: Mapping[str, str]) -> Iterator[str]:

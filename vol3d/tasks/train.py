@@ -1,6 +1,5 @@
 """Train a run on a data set."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,31 +7,27 @@ from typing import Any
 
 import torch
 
-from vol3d.config.dump import dump
+from vol3d.config.dump import comments_of
 from vol3d.config.load import load
-from vol3d.config.tree import Config, DataSettings
+from vol3d.config.tree import Config
 from vol3d.datasets.cases import Case
-from vol3d.datasets.dataset import Dataset, counted
-from vol3d.datasets.dictionaries import dataset_of
-from vol3d.datasets.fingerprint import Fingerprint, fingerprint
+from vol3d.datasets.dataset import counted
 from vol3d.datasets.given import PathLike
-from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
 from vol3d.datasets.splits import kfold
-from vol3d.errors import InputError, UsageError
+from vol3d.errors import UsageError
 from vol3d.files.atomic import read_text
-from vol3d.files.dicom import shows_upright_body
 from vol3d.files.lock import lock
 from vol3d.files.runs import CASCADE
-from vol3d.tasks.assemble import check_edges, choose_device, fill, ignored_value
+from vol3d.tasks.assemble import check_edges, choose_device
 from vol3d.tasks.cascade import Cascade, with_cascade
 from vol3d.tasks.fold import FoldTraining, TrainResult
+from vol3d.tasks.plan import found_in, labelled, plan_training, settings_of
+from vol3d.tasks.planning import Budget
 from vol3d.tasks.plugins import differing, lacking
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import stop_flag
-from vol3d.tasks.symmetries import mirrors_left_out
-from vol3d.tasks.training_data import measure
 
 
 def train(
@@ -46,6 +41,7 @@ def train(
     init: PathLike | None = None,
     cascade: PathLike | None = None,
     device: str = "auto",
+    memory_gb: float | None = None,
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> list[TrainResult]:
@@ -56,14 +52,14 @@ def train(
     source and spacing. config_file is YAML; overrides are words like training.max_minutes=30. resume continues
     what is in out; init is a run or a checkpoint whose weights to begin with. cascade is an earlier run, of all its
     folds, whose probabilities become channels; its models are copied into the folders. device is auto, cpu, cuda
-    or cuda:N. dry_run only tells the reporter the plan.
+    or cuda:N; memory_gb is what the plan may take of its memory for a step. dry_run only tells the reporter the plan.
 
     Raises:
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
         StoppedError: a signal came; the state was saved and resume=True continues.
     """
     reporter, out, init, fold = reporter or Silent(), Path(out), Path(init) if init else None, str(fold)
-    text = _settings_of(Path(config_file)) if config_file else None
+    text = settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
     begun = _begun(out, fold) if resume else []
@@ -72,27 +68,28 @@ def train(
         config = replace(config, data=_stored(begun[0], overrides).data)
     earlier = _earlier(cascade, begun, chosen)
     config = replace(config, data=with_cascade(config.data, earlier))
-    found = counted(_found(dataset, config.data))
+    found = counted(found_in(dataset, config.data))
     reporter.note(found.note)
     for warning in found.warnings:
         reporter.warn(warning)
-    cases = [c for c in found.cases if c.label is not None]
-    if not cases:
-        raise InputError(f"{found.path}: no case has a label, so there is nothing to learn from")
+    cases = labelled(found)
     folds = _folds(fold, config, cases)
     if earlier is not None:
         Cascade(earlier, cases).check(found.channel_names)
     started = {name for name in folds if (_folder(out, name) / "config.yaml").is_file()}
     if started and not (resume or dry_run):
         raise UsageError(f"{_folder(out, min(started))} holds a run already: give --resume, or another --out")
+    why: Mapping[str, str] = {}
     if dry_run or started != set(folds):
-        config = _planned(config, found, cases, chosen, reporter)
+        planned = plan_training(config, found, cases, reporter, budget=Budget.of(chosen, memory_gb), device=chosen)
+        config, why = planned.config, planned.why
         if earlier is not None:
             Cascade(earlier, cases).check_mirrors(config)
     if dry_run:
-        reporter.note(dump(config))
+        reporter.note(planned.text())
         return []
     configs = {n: _stored(_folder(out, n), overrides) if n in started else config for n in folds}
+    reasons = {n: _reasons(_folder(out, n), overrides) if n in started else why for n in folds}
     write_manifest(out / MANIFEST, cases, channel_names=found.channel_names)
     results = []
     for name in folds:
@@ -100,24 +97,9 @@ def train(
         if told := differing(folder):
             reporter.warn(told)
         with lock(folder), stop_flag() as stop:
-            training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier)
+            training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier, reasons[name])
             results.append(training.train(name, init))
     return results
-
-
-def _settings_of(path: Path) -> str:
-    try:
-        return read_text(path)
-    except InputError as error:  # the command is wrong, not the data
-        raise UsageError(str(error)) from error
-
-
-def _found(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) -> Dataset:
-    channels = None if data.channels == "auto" else data.channels
-    if isinstance(dataset, str | os.PathLike):
-        return detect(Path(dataset), channels=channels, slices=data.slices)
-    listed = dataset_of(dataset)
-    return listed if channels is None else listed.of_channels(channels)
 
 
 def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:
@@ -180,45 +162,8 @@ def _stored(folder: Path, overrides: Sequence[str]) -> Config:
     return config
 
 
-def _planned(config: Config, found: Dataset, cases: Sequence[Case], device: torch.device, reporter: Reporter) -> Config:
-    names = found.label_names
-    try:
-        facts = fingerprint(measure(cases, reporter, ignore=ignored_value(config.data, names)))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    anatomical = any(case.placed for case in facts.cases)
-    turns = config.augmentation.quarter_turns == "auto" and not anatomical
-    if turns and any(shows_upright_body(path) for case in cases for path in case.images):
-        config = replace(config, augmentation=replace(config.augmentation, quarter_turns=False))
-    filled = fill(
-        config,
-        facts,
-        label_names=names,
-        channel_names=found.channel_names,
-        anatomical=anatomical,
-        device=device,
-    )
-    _check_regions(filled.data, facts, reporter)
-    if filled.data.mirror_pairs:
-        pairs = ", ".join(" and ".join(pair) for pair in filled.data.mirror_pairs)
-        reporter.note(f"change places in a mirror along x: {pairs}")
-    if left_out := mirrors_left_out(config, filled):
-        reporter.note(left_out)
-    return filled
-
-
-def _check_regions(data: DataSettings, found: Fingerprint, reporter: Reporter) -> None:
-    """Tell of regions that no case has and of values that no region has; refuse if that is all there is."""
-    assert data.labels != "auto"
-    occurring, wanted = set(found.label_values), {value for values in data.labels.values() for value in values}
-    absent = [name for name, values in data.labels.items() if occurring.isdisjoint(values)]
-    rest = ", ".join(map(str, sorted(occurring - wanted)))
-    if len(absent) == len(data.labels):
-        raise InputError(
-            f"no case has a voxel of the regions {', '.join(absent)} (data.labels, or those of dataset.json): the "
-            f"labels hold the values {rest}; say with data.labels what they mean"
-        )
-    if absent:
-        reporter.warn(f"nothing can be learned of what no case has: {', '.join(absent)}")
-    if rest:
-        reporter.note(f"label values in no region, taken for background: {rest}")
+def _reasons(folder: Path, overrides: Sequence[str]) -> dict[str, str]:
+    """What a run's configuration says of its choices, less those that are changed now."""
+    changed = {override.partition("=")[0] for override in overrides}
+    told = comments_of(read_text(folder / "config.yaml"))
+    return {key: reason for key, reason in told.items() if key not in changed}

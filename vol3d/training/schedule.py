@@ -14,15 +14,15 @@ Precision = Literal["float32", "bfloat16"]
 class TrainingSettings:
     """Length, optimiser and housekeeping of a training.
 
-    An epoch is steps_per_epoch steps. With max_minutes the learning rate reaches its end when the
-    time is up, if the epochs do not end before. learning_rate is the peak. weight_decay acts on
-    weights, not on norms and biases. warm_up is a share of the whole. clip_norm bounds the gradient's
+    An epoch is steps_per_epoch steps; auto epochs are for the plan to fill. With max_minutes the learning rate
+    reaches its end when the time is up, if the epochs do not end before. learning_rate is the peak. weight_decay
+    acts on weights, not on norms and biases. warm_up is a share of the whole. clip_norm bounds the gradient's
     norm. ema is the decay of the averaged weights, which are the ones that are validated and kept.
     Validation runs every validate_every epochs as long as it takes no more than validation_share of
     the time, and at the end. batches_ahead threads prepare batches while the network works.
     """
 
-    epochs: int = 100
+    epochs: int | Literal["auto"] = "auto"
     steps_per_epoch: int = 100
     max_minutes: float | None = None
     optimiser: Literal["adamw", "sgd"] = "adamw"
@@ -42,7 +42,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "validate_every", "keep_best"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_norm"):
             if getattr(self, name) <= 0:
@@ -57,7 +57,9 @@ class TrainingSettings:
 
     @property
     def steps(self) -> int:
-        """Number of updates when no time runs out."""
+        """Number of updates when no time runs out. Raises ValueError while epochs says auto."""
+        if self.epochs == "auto":
+            raise ValueError("epochs are not planned yet")
         return self.epochs * self.steps_per_epoch
 
 
