@@ -68,9 +68,9 @@ def _block(section: object, path: str, comments: Mapping[str, str]) -> Iterator[
             yield from (f"  {line}" for line in _block(value, inner, comments))
         elif _entries(value) is None and isinstance(value, tuple) and any(_entries(one) is not None for one in value):
             yield f"{_text(key)}:"
-            yield from (f"- {_flow(one)}" for one in value)
+            yield from (f"- {flow(one)}" for one in value)
         else:
-            yield f"{_text(key)}: {_flow(value)}"
+            yield f"{_text(key)}: {flow(value)}"
 
 
 def _entries(value: object) -> dict[str, Any] | None:
@@ -89,13 +89,13 @@ def _is_section(value: object) -> bool:
     return is_dataclass(value) and bool(_entries(value))
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
     """A value on one line."""
     entries = _entries(value)
     if entries is not None:
-        return "{" + ", ".join(f"{_text(key)}: {_flow(one)}" for key, one in entries.items()) + "}"
+        return "{" + ", ".join(f"{_text(key)}: {flow(one)}" for key, one in entries.items()) + "}"
     if isinstance(value, tuple):
-        return "[" + ", ".join(_flow(one) for one in value) + "]"
+        return "[" + ", ".join(flow(one) for one in value) + "]"
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool):

@@ -1,8 +1,8 @@
 """The plan of a training: what says auto is filled from a data set's fingerprint, each choice with its reason."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -111,6 +111,14 @@ class Planned:
     def step_gb(self) -> float:
         """What a training step takes, in GB."""
         return self.memory.gigabytes(_batch_voxels(self.config))
+
+    def decisions(self) -> Iterator[tuple[str, object, str]]:
+        """What was decided: dotted key, value and reason, in the order of the configuration."""
+        for section in fields(self.config):
+            settings = getattr(self.config, section.name)
+            for one in fields(settings):
+                if reason := self.why.get(f"{section.name}.{one.name}"):
+                    yield f"{section.name}.{one.name}", getattr(settings, one.name), reason
 
     def text(self) -> str:
         """The configuration as YAML, each choice below its reason."""
@@ -263,7 +271,7 @@ def _trials(kind: Kind, device: torch.device) -> Callable[[Config], StepMemory]:
         precision = "bfloat16" if kind == "cuda" else native_precision(device)
         if not takes_bfloat16(patch, torch.device(kind)):
             precision = "float32"
-        small = trial_patch(patch, multiple_of(config.network))
+        small = trial_patch(patch, multiple_of(config.network), device)
         key = repr((config.network, precision, small))
         if key not in known:
             with torch.random.fork_rng(devices=[]):
@@ -292,7 +300,7 @@ def _tell_sizes(
         limit = f"{VOXELS['cpu']:,} voxels, for time is short on a CPU," if budget.memory_gb is None else str(budget)
         why["sampling.patch"] = f"as near to a cube in mm as {limit} and the median case of {median} voxels allow"
     if config.sampling.batch == "auto" and budget.kind == "cpu":
-        why["sampling.batch"] = f"few, for time is short on a CPU; {step}"
+        why["sampling.batch"] = f"time is short on a CPU; {step}"
     elif config.sampling.batch == "auto":
         why["sampling.batch"] = f"as many as fit, two or more, up to 5 % of the data's voxels; {step}"
     if config.network.base_features == "auto":

@@ -6,6 +6,7 @@ counted, to which the backward pass adds the gradients of its largest layer.
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,14 @@ def _dice_and_cross_entropy(logits: Tensor) -> Tensor:
     return cross_entropy(logits, target.float()) - dice.mean()
 
 
-def trial_patch(patch: Sequence[int], multiple: Sequence[int]) -> Shape3:
-    """A small patch that the network can take, with two voxels or more left along each axis that it halves."""
-    return Shape3(*(min(edge, max(2 * m, 16) if m > 1 else 16) for edge, m in zip(patch, multiple, strict=True)))
+def trial_patch(patch: Sequence[int], multiple: Sequence[int], device: torch.device) -> Shape3:
+    """A small patch that the network can take, of two voxels or more at its lowest resolution.
+
+    On a GPU it is larger, lest what convolutions work in drown what is kept.
+    """
+    least = 1 << 17 if device.type == "cuda" else 2 * math.prod(multiple)
+    edges = [min(edge, m if m > 1 else 8) for edge, m in zip(patch, multiple, strict=True)]
+    while math.prod(edges) < least and any(edge < whole for edge, whole in zip(edges, patch, strict=True)):
+        axis = min((a for a in range(3) if edges[a] < patch[a]), key=lambda a: edges[a])
+        edges[axis] += multiple[axis] if multiple[axis] > 1 else min(8, patch[axis] - edges[axis])
+    return Shape3(*edges)
