@@ -25,7 +25,7 @@ from vol3d.version import __version__
 if TYPE_CHECKING:
     from vol3d.files.whole import load_volume, save_volume
     from vol3d.network.build import register_network
-    from vol3d.patches.augment import register_augmentation
+    from vol3d.patches.augmentations import register_augmentation
     from vol3d.postprocess.steps import register_step
     from vol3d.tasks.evaluate import evaluate
     from vol3d.tasks.plan import plan
@@ -65,7 +65,7 @@ _WHERE = {
     "load_volume": "files.whole",
     "plan": "tasks.plan",
     "predict": "tasks.predict",
-    "register_augmentation": "patches.augment",
+    "register_augmentation": "patches.augmentations",
     "register_loss": "training.losses",
     "register_network": "network.build",
     "register_step": "postprocess.steps",

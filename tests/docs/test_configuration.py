@@ -16,6 +16,7 @@ from vol3d.postprocess.steps import STEPS
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Shape3
 from vol3d.training.losses import _TERMS
+from vol3d.training.schedule import Stage
 
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8")
 SECTIONS = {field.name: type(getattr(Config(), field.name)) for field in fields(Config)}
@@ -43,6 +44,13 @@ def test_the_normalisation_is_told_whole() -> None:
     assert list(told) == [field.name for field in fields(Normalisation)]
     overrides = [f"{key}={default}" for key, default in told.items()]
     assert load(Normalisation, text=None, name="docs", overrides=overrides) == Normalisation()
+
+
+def test_the_stages_of_a_training_are_told_whole() -> None:
+    told = table("### training.stages")
+    assert list(told) == [field.name for field in fields(Stage)]
+    overrides = [f"{key}={default}" for key, default in told.items()]
+    assert load(Stage, text=None, name="docs", overrides=overrides) == Stage()
 
 
 def test_the_stages_are_told_whole() -> None:

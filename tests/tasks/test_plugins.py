@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ from vol3d.config.tree import Config
 from vol3d.errors import CheckpointError, UsageError
 from vol3d.files.runs import load_checkpoint, save_checkpoint
 from vol3d.network import build
-from vol3d.patches import augment
-from vol3d.patches.augment import Augmenter, AugmentSettings, register_augmentation
+from vol3d.patches import augmentations
+from vol3d.patches.augment import Augmenter
+from vol3d.patches.augmentations import AugmentSettings, register_augmentation
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks import plugins
 from vol3d.tasks.plugins import Plugin, load_plugins, loaded_plugins
@@ -58,7 +61,7 @@ def forget(patch: pytest.MonkeyPatch) -> None:
     """A copy of each registry without what plugins put there; undone at the test's end."""
     patch.setattr(build, "_NETWORKS", {k: v for k, v in build._NETWORKS.items() if k != "point"})
     patch.setattr(losses, "_TERMS", {k: v for k, v in losses._TERMS.items() if k != "nothing"})
-    patch.setattr(augment, "_AUGMENTATIONS", {})
+    patch.setattr(augmentations, "_AUGMENTATIONS", {})
     patch.setattr(plugins, "_LOADED", [])
 
 
@@ -236,15 +239,21 @@ def test_registered_augmentations_run_in_order_with_their_options() -> None:
 
     register_augmentation("add", add)
     register_augmentation("double", lambda images, labels, _: (images * 2, labels))
-    off = {f"{n}_chance": 0.0 for n in ("rotation", "scale", "noise", "blur", "brightness", "contrast", "gamma")}
-    settings = AugmentSettings((), False, **off, extra={"add": {"value": 3.0}, "double": {}})  # type: ignore[arg-type]
-    images, labels = torch.ones(2, 1, 4, 6, 5), torch.zeros(2, 4, 6, 5, dtype=torch.uint8)
+    off: dict[str, Any] = {name: replace(drawn, chance=0.0) for name, drawn in AugmentSettings().drawn.items()}
+    settings = AugmentSettings((), False, **off, extra={"add": {"value": 3.0}, "double": {}})
+    images, labels = torch.ones(2, 1, 4, 6, 5), torch.zeros(2, 1, 4, 6, 5, dtype=torch.uint8)
     augmenter = Augmenter(settings, Shape3(4, 6, 5), Spacing(3.0, 1.0, 0.8))
     images, labels = augmenter(images, labels, torch.Generator().manual_seed(0))
     assert images.allclose(torch.tensor(8.0)) and labels.eq(1).all()  # (1 + 3) * 2
 
+    skeletons = torch.cat([labels, labels], dim=1)
+    with pytest.raises(UsageError, match="augmentation 'add' changes labels, which a skeleton"):
+        augmenter(images, skeletons, torch.Generator().manual_seed(0))
+    images_alone = Augmenter(replace(settings, extra={"double": {}}), augmenter.patch, augmenter.spacing)
+    assert torch.equal(images_alone(images, skeletons, torch.Generator().manual_seed(0))[1], skeletons)
+
     register_augmentation("crop", lambda images, labels, _: (images[..., 1:], labels))
-    cropping = Augmenter(AugmentSettings((), False, **off, extra={"crop": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))  # type: ignore[arg-type]
+    cropping = Augmenter(AugmentSettings((), False, **off, extra={"crop": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))
     with pytest.raises(UsageError, match="augmentation 'crop' must keep the shapes"):
         cropping(images, labels, torch.Generator())
     with pytest.raises(TypeError, match="augmentation 'none': expected a function, got a NoneType"):
@@ -252,7 +261,7 @@ def test_registered_augmentations_run_in_order_with_their_options() -> None:
     with pytest.raises(TypeError, match="loss 'none': expected a function, got a NoneType"):
         losses.register_loss("none", None)  # type: ignore[arg-type]
     register_augmentation("forgets", lambda images, labels, _: None)  # type: ignore[arg-type, return-value]
-    forgetful = Augmenter(AugmentSettings((), False, **off, extra={"forgets": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))  # type: ignore[arg-type]
+    forgetful = Augmenter(AugmentSettings((), False, **off, extra={"forgets": {}}), Shape3(4, 6, 5), Spacing(1, 1, 1))
     with pytest.raises(UsageError, match="augmentation 'forgets' must give images and labels, got a NoneType"):
         forgetful(images, labels, torch.Generator())
 

@@ -113,7 +113,7 @@ def test_batches_never_show_left_on_the_right() -> None:
             patch=Shape3(8, 10, 12),
         )  # fmt: skip
         batches = list(batches_of([case], config, torch.device("cpu"), lambda: 0.0)(0))
-        shown[pairs] = {tuple(row[0, 0].tolist()) for batch in batches for row in batch.labels}
+        shown[pairs] = {tuple(row[0, 0, 0].tolist()) for batch in batches for row in batch.labels}
     left_to_right = (0, 1, 1, 1, 0, 0, 0, 0, 2, 2, 2, 0)
     assert shown["auto"] == {left_to_right}
     assert shown["[]"] == {left_to_right, left_to_right[::-1]}

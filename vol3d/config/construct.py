@@ -55,6 +55,22 @@ def construct(kind: Any, given: Given, *, path: str = "", default: Any = MISSING
     return _build_section(kind, Given(value, given.where), path, default if isinstance(default, kind) else MISSING)
 
 
+def _as_now(kind: Any, given: Given) -> Given:
+    """A section with what it gives under names that a dataclass had before (FORMER) put where it belongs now."""
+    former, entries = getattr(kind, "FORMER", {}), dict[str, Given]()
+    for key, one in given.value.items():
+        if key in former and not isinstance(one.value, dict):
+            key, inner, become = former[key]
+            if become is not None and type(one.value) in (int, float):
+                one = Given([Given(value, one.where) for value in become(one.value)], one.where)
+            one = Given({inner: one}, one.where)
+        before = entries.get(key)
+        if before is not None and isinstance(before.value, dict) and isinstance(one.value, dict):
+            one = Given(before.value | one.value, one.where)
+        entries[key] = one
+    return Given(entries, given.where, given.partial)
+
+
 def _build_tuple(kind: Any, given: Given, path: str) -> tuple[Any, ...]:
     kinds = get_args(kind) or (Any, ...)
     many = len(given.value)
@@ -68,6 +84,7 @@ def _build_tuple(kind: Any, given: Given, path: str) -> tuple[Any, ...]:
 
 def _build_section(kind: Any, given: Given, path: str, default: Any) -> Any:
     """A dataclass or named tuple from a mapping."""
+    given = _as_now(kind, given)
     defaults = _defaults(kind, default)
     for key, one in given.value.items():
         if key in ("plugin", "plugins") and key not in defaults:

@@ -6,7 +6,7 @@ from typing import Literal
 from vol3d.inference.inferencer import InferenceSettings
 from vol3d.metrics.report import MEAN
 from vol3d.network.build import NetworkSettings
-from vol3d.patches.augment import AugmentSettings
+from vol3d.patches.augmentations import AugmentSettings
 from vol3d.patches.sampling import SamplingSettings
 from vol3d.postprocess.settings import PostprocessSettings
 from vol3d.preprocess.pipeline import PreprocessSettings

@@ -40,9 +40,10 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """A preprocessed case: image (C, ...) and labels (1, ...) uint8 on one grid, per region some voxels (n, 3).
+    """A preprocessed case: image (C, ...) and labels (L, ...) uint8 on one grid, per region some voxels (n, 3).
 
-    known holds some voxels whose label is known, background too; None where all are.
+    Channel 0 of the labels are label values; others, such as a skeleton, go where they go. known holds some
+    voxels whose label is known, background too; None where all are.
     """
 
     name: str
@@ -62,7 +63,7 @@ def places_of(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.i
 
 @dataclass(frozen=True)
 class Batch:
-    """images (B, C, z, y, x) float32, labels (B, z, y, x) uint8, and the cases they come from."""
+    """images (B, C, z, y, x) float32, labels (B, L, z, y, x) uint8, and the cases they come from."""
 
     images: NDArray[np.float32]
     labels: NDArray[np.uint8]
@@ -73,8 +74,8 @@ class Batch:
 class CubeSampler:
     """Cuts batches of cubes out of cases. cube may be larger than the patch, to leave room for turning.
 
-    Every patch holds a voxel whose label is known. Beyond a volume the image is zero and labels are beyond:
-    background, or what is not known, lest the few known voxels drown in it.
+    Every patch holds a voxel whose label is known. Beyond a volume the image is zero and label values are
+    beyond: background, or what is not known, lest the few known voxels drown in it; further label channels are zero.
     """
 
     cases: Sequence[TrainingCase]
@@ -111,7 +112,7 @@ class CubeSampler:
             place = Index3(*(int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True)))
         start = Index3(*(min(max(c, a), b) - n // 2 for c, a, b, n in zip(place, low, high, self.cube, strict=True)))
         box = Box.at(start, self.cube)
-        return cut(case.image, box).astype(np.float32), cut(case.labels, box, self.beyond)[0], case.name
+        return cut(case.image, box).astype(np.float32), cut(case.labels, box, self.beyond), case.name
 
     def _foreground_voxel(self, case: TrainingCase, rng: np.random.Generator) -> Index3 | None:
         """A voxel of one of the case's regions; None where it has none."""
@@ -142,9 +143,10 @@ class CubeSampler:
 
 
 def cut(source: VolumeSource, box: Box, beyond: int = 0) -> NDArray[Any]:
-    """The box out of a source, (C, Z, Y, X); one value where it leaves the volume."""
+    """The box out of a source, (C, Z, Y, X); where it leaves the volume beyond in channel 0, zero in others."""
     inside = box.intersection(Box.whole(source.shape))
-    result = np.full((source.channels, *box.shape), beyond, dtype=source.dtype)
+    result = np.zeros((source.channels, *box.shape), dtype=source.dtype)
+    result[0] = beyond
     if inside.shape.voxels:
         there = inside.shifted(Index3(*(-s for s in box.start)))
         result[(slice(None), *there.slices)] = source.read(inside)

@@ -1,6 +1,6 @@
 """Configuration into objects: the one place that knows every room and chooses the device."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,7 +18,9 @@ from vol3d.postprocess.steps import ALL, steps_from
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.plugins import fault_in_plugin
 from vol3d.tasks.symmetries import mirror_swap
-from vol3d.training.losses import deep_supervision_loss
+from vol3d.training.losses import BACKGROUND, segmentation_loss
+from vol3d.training.reference import Reference
+from vol3d.training.trainer import Loss
 
 STAGED = ("unet", "residual_unet", "dynunet")
 
@@ -142,21 +144,33 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
     network.load_state_dict(weights)
 
 
-def loss_of(config: Config, device: torch.device) -> Callable[[Sequence[Tensor], Tensor], Tensor]:
-    """The training loss: outputs (full resolution first) and label values (B, Z, Y, X) to a scalar."""
+def loss_of(config: Config, device: torch.device, spacing: Spacing) -> Loss:
+    """The training loss of outputs (full resolution first), labels (B, L, Z, Y, X) and the training's progress.
+
+    The first channel of labels holds label values, the second, if there is one, centre lines. spacing is the patches'.
+    """
     schema = config.data.schema()
     encoding = torch.from_numpy(schema.encoding()).to(device)
-    ignore = schema.ignore
+    ignore, given = schema.ignore, config.loss.region_weights
+    weights = torch.tensor([given.get(name, 1.0) for name in (BACKGROUND, *schema.names)], device=device)
 
-    def loss(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
-        target = encoding[:, labels.long()].movedim(0, 1)
+    def loss(outputs: Sequence[Tensor], labels: Tensor, progress: float) -> Tensor:
+        values, skeleton = labels[:, 0], labels[:, 1:2] > 0
+        target = encoding[:, values.long()].movedim(0, 1)
         if outputs[0].shape != target.shape:
             raise UsageError(
                 f"network {config.network.name!r} answers with (B, K, Z, Y, X) = {tuple(outputs[0].shape)}; expected "
                 f"{tuple(target.shape)}, a channel for each of {schema.channels} and the patch's voxels"
             )
-        valid = None if ignore is None else (labels != ignore)[:, None]
-        return deep_supervision_loss(outputs, target, valid, activation=schema.activation, settings=config.loss)
+        reference = Reference(
+            target,
+            schema.activation,
+            valid=None if ignore is None else (values != ignore)[:, None],
+            skeleton=skeleton if skeleton.shape[1] else None,
+            weights=weights if given else None,
+            spacing=spacing,
+        )
+        return segmentation_loss(outputs, reference, settings=config.loss, progress=progress)
 
     return loss
 

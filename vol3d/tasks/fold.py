@@ -35,15 +35,17 @@ from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
-from vol3d.tasks.training_data import PreparedCase, batches_of, prepare, validation_of
+from vol3d.tasks.training_data import PreparedCase, batches_of, median_spacing, prepare, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
-from vol3d.training.trainer import Event, Trainer
+from vol3d.training.trainer import MAX_BAD_STEPS, Event, Trainer
 from vol3d.version import __version__
 from vol3d.viewer.curve import learning_curve
 
 SECONDS_BETWEEN_SAVES = 60.0
+STARVED = 0.05
+"""Share of waiting above which it is told."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,14 @@ class FoldTraining:
         self.best = BestK(config.training.keep_best)
         self.validations: dict[int, dict[str, float]] = {}
         self.saved_at = time.monotonic()
+        self.starved = False
 
     def train(self, fold: str, init: Path | None) -> TrainResult:
         """Train to the end, or raise StoppedError once the state is saved."""
         start = time.monotonic()
         split = self._split(fold)
+        if not split["validation"]:
+            self.config.training.check_without_validations()
         cache = self.folder.parent / "cache"
         training, validating = (
             prepare([c for c in self.cases if c.name in names], self.config, cache, self.reporter, self.cascade)
@@ -152,11 +157,12 @@ class FoldTraining:
             load_weights(network, _initial(init), str(init))
         trainer = Trainer(
             network,
-            loss_of(self.config, self.device),
+            loss_of(self.config, self.device, median_spacing(cases)),
             batches_of(cases, self.config, self.device, lambda: trainer.progress),
             settings=self.config.training,
             precision=self._precision(network, state),
             device=self.device,
+            parts={"encoder": _encoder_parameters},
         )
         if state is not None:
             self._restore(trainer, state)
@@ -172,11 +178,13 @@ class FoldTraining:
             return kept
         wanted, patch = self.config.training.precision, self.config.sampling.patch
         assert patch != "auto"
-        if not takes_bfloat16(patch, self.device):
+        patches = [patch, *self.config.training.patches.values()]
+        if wide := [one for one in patches if not takes_bfloat16(one, self.device)]:
             if wanted == "bfloat16":
                 raise UsageError(
                     "training.precision: on a CPU torch crashes in bfloat16 where a patch has planes (y, x) of more "
-                    f"than {BFLOAT16_PLANE} voxels, got {patch.y} x {patch.x}; leave it to auto, or take a smaller one"
+                    f"than {BFLOAT16_PLANE} voxels, got {wide[0].y} x {wide[0].x}; leave it to auto, or take a "
+                    "smaller one"
                 )
             return "float32"
         if wanted != "auto":
@@ -228,13 +236,34 @@ class FoldTraining:
             told = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in metrics.items())
             self.reporter.note(f"step {event.step}: {told}")
             self._keep(trainer, event.step, metrics)
+        elif event.kind == "stage":
+            number, stages = int(event.values["stage"]), self.config.training.stages
+            start = f" with the {stages[number].begin} weights of the one before"
+            self.reporter.note(f"step {event.step}: stage {number + 1} of {len(stages)} begins{start}")
+        elif event.kind == "back":
+            self.reporter.warn(
+                f"step {event.step}: the loss was not finite {MAX_BAD_STEPS} times in a row, on "
+                f"{', '.join(event.cases)}; the weights are those of step {int(event.values['to'])} again, and the "
+                "learning rate is halved"
+            )
         elif event.kind == "epoch":
             values = {k: (v if math.isfinite(v) else None) for k, v in event.values.items()}
             self._log({"kind": "epoch", "step": event.step, **values})
+            self._tell_waiting(event.values["wait_share"])
         due = trainer.progress >= 1.0 or time.monotonic() - self.saved_at > SECONDS_BETWEEN_SAVES
         # A validation comes just before its epoch's end: the state is saved once both are told.
         if event.kind == "stop" or (event.kind == "epoch" and due):
             self._save(trainer)
+
+    def _tell_waiting(self, share: float) -> None:
+        """Say once that the network waits for its batches; every epoch's share is in the log."""
+        if share > STARVED and not self.starved:
+            self.starved = True
+            more = self.config.training.batches_ahead + 1
+            self.reporter.note(
+                f"starved: {share:.0%} of the time went into waiting for batches; where cores are free, "
+                f"training.batches_ahead={more} prepares more of them at once"
+            )
 
     def _log(self, record: dict[str, Any]) -> None:
         append_line(self.folder / "metrics.jsonl", json.dumps(record, allow_nan=False))
@@ -277,6 +306,14 @@ def duration(seconds: float) -> str:
         if seconds < most:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 3600:.0f} hours"
+
+
+def _encoder_parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """Those of the part of that name."""
+    found = getattr(network, "encoder", None)
+    if not isinstance(found, torch.nn.Module):
+        raise ValueError(f"expected a network with an encoder, {type(network).__name__} has none")
+    return list(found.parameters())
 
 
 def _initial(init: Path) -> dict[str, torch.Tensor]:

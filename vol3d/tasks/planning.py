@@ -40,6 +40,7 @@ from vol3d.tasks.assemble import (
 )
 from vol3d.tasks.forward import native_precision
 from vol3d.tasks.symmetries import mirrors_left_out, with_symmetries
+from vol3d.training.losses import BACKGROUND
 from vol3d.training.memory import StepMemory, step_memory, trial_patch
 from vol3d.training.precision import takes_bfloat16
 
@@ -157,6 +158,8 @@ def fill(
     filled = _with_length(filled, found, why)
     for name in filled.sampling.region_weights:
         check_region("sampling.region_weights", name, filled)
+    for name in (name for name in filled.loss.region_weights if name != BACKGROUND):
+        check_region("loss.region_weights", name, filled)
     check_step_regions(filled)
     network_of(filled)  # so that options it does not take are told now
     share, coarse = _coarse_stage(filled, found, why)
@@ -257,7 +260,8 @@ def _sized(config: Config, found: Fingerprint, kind: Kind, voxels: int) -> Confi
     sampling = replace(sampling, patch=patch, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
     if inference.window == "auto":
         inference = replace(inference, window=patch)
-    check_edges(network, {"sampling.patch": patch, "inference.window": inference.window})
+    edges = {"sampling.patch": patch, "inference.window": inference.window, **config.training.patches}
+    check_edges(network, edges)
     return replace(config, network=network, sampling=sampling, inference=inference)
 
 

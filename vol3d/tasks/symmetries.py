@@ -12,7 +12,7 @@ from dataclasses import replace
 from vol3d.config.tree import Config, DataSettings, Plan
 from vol3d.errors import UsageError
 from vol3d.inference.symmetry import AXES, Axis, Symmetries
-from vol3d.patches.augment import AugmentSettings
+from vol3d.patches.augmentations import AugmentSettings
 from vol3d.preprocess.pipeline import PreprocessSettings
 from vol3d.volume.sides import Swap, sides_of, swap_of
 
@@ -90,8 +90,8 @@ def _with_pairs(data: DataSettings) -> tuple[DataSettings, tuple[str, ...]]:
 
 def _upright(preprocess: PreprocessSettings, augmentation: AugmentSettings) -> bool:
     """Whether the patches' x axis stays the one that runs from left to right."""
-    turned = augmentation.rotation_degrees if augmentation.rotation_chance else 0.0
-    return preprocess.orientation == "ras" and not augmentation.quarter_turns and turned <= UPRIGHT_DEGREES
+    turned = augmentation.largest_turn > UPRIGHT_DEGREES
+    return preprocess.orientation == "ras" and not augmentation.quarter_turns and not turned
 
 
 def mirror_swap(plan: Plan | Config) -> Swap | None:

@@ -158,7 +158,8 @@ def _stored(folder: Path, overrides: Sequence[str]) -> Config:
             raise UsageError(
                 f"{folder} was begun with other {section} settings: leave {section}.* as it was, or give another --out"
             )
-    check_edges(config.network, {"sampling.patch": config.sampling.patch, "inference.window": config.inference.window})
+    edges = {"sampling.patch": config.sampling.patch, "inference.window": config.inference.window}
+    check_edges(config.network, {**edges, **config.training.patches})
     return config
 
 

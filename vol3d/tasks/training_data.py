@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.report import score_case, summarise
 from vol3d.patches.augment import Augmenter
 from vol3d.patches.loader import ahead
-from vol3d.patches.sampling import CubeSampler, TrainingCase, places_of
+from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, places_of
 from vol3d.postprocess.threshold import decide
 from vol3d.preprocess.pipeline import image_view, label_view, network_grid
 from vol3d.shapes import Shape3, Spacing
@@ -30,8 +30,9 @@ from vol3d.tasks.forward import BATCH, ready
 from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.symmetries import mirror_swap
-from vol3d.training.schedule import Precision
-from vol3d.training.trainer import PatchBatch
+from vol3d.training.course import Part, part_of
+from vol3d.training.schedule import Precision, Stage
+from vol3d.training.trainer import Batches, PatchBatch
 from vol3d.volume.source import VolumeSource, read_all
 
 VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
@@ -160,13 +161,44 @@ def _unknown(case: Case, config: Config) -> tuple[object, ...]:
     return (*box, *case.structures)
 
 
+def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
+    """What patches are taken to have, in mm: axis by axis the median of the cases."""
+    return Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+
+
 def batches_of(
     cases: Sequence[PreparedCase], config: Config, device: torch.device, progress: Callable[[], float]
-) -> Callable[[int], Iterator[PatchBatch]]:
-    """The function that yields augmented batches from a step on."""
-    sampling, training = config.sampling, config.training
+) -> Batches:
+    """The function that yields augmented batches from a step of a stage on, by default of the first."""
+    stages = config.training.stages or (Stage(),)
+    makers = [_batch_of(cases, config, _sampling(config.sampling, stage), device) for stage in stages]
+    whole = part_of(config.training, 0, 0)
+
+    def batches(first: int, part: Part = whole) -> Iterator[PatchBatch]:
+        def make(step: int) -> PatchBatch:
+            # Batches are made ahead: what is done by then is the step's, unless time is what counts.
+            return makers[part.number](step, max(part.progress(step), progress()))
+
+        threads = config.training.batches_ahead
+        return ahead(make, first, part.first + part.steps, threads=threads, depth=2 * threads)
+
+    return batches
+
+
+def _sampling(sampling: SamplingSettings, stage: Stage) -> SamplingSettings:
+    """The settings with what a stage has of its own."""
+    if stage.foreground is not None:
+        sampling = replace(sampling, foreground=stage.foreground, foreground_end=None)
+    return replace(sampling, patch=stage.patch or sampling.patch, batch=stage.batch or sampling.batch)
+
+
+def _batch_of(
+    cases: Sequence[PreparedCase], config: Config, sampling: SamplingSettings, device: torch.device
+) -> Callable[[int, float], PatchBatch]:
+    """The function that makes the batch of a step, when so much of the training is done."""
     assert sampling.patch != "auto" and sampling.batch != "auto"
-    spacing = Spacing(*(float(v) for v in np.median([c.spacing for c in cases], axis=0)))
+    random_seed = config.training.random_seed
+    spacing = median_spacing(cases)
     swap = mirror_swap(config)
     augmenter = Augmenter(
         config.augmentation,
@@ -179,24 +211,17 @@ def batches_of(
     if not known:
         raise InputError(f"no voxel of the {len(cases)} cases to learn from has a label that is known")
     beyond = config.data.ignore_label or 0
-    sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, training.random_seed, beyond)
+    sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, random_seed, beyond)
 
-    def make(step: int) -> PatchBatch:
-        # Batches are made ahead: what is done by then is the step's, unless time is what counts.
-        batch = sampler.sample(step, max(step / training.steps, progress()))
-        generator = Generator().manual_seed(
-            int(np.random.SeedSequence([training.random_seed, step]).generate_state(1)[0])
-        )
+    def make(step: int, progress: float) -> PatchBatch:
+        batch = sampler.sample(step, progress)
+        generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, step]).generate_state(1)[0]))
         images, labels = augmenter(
             torch.from_numpy(batch.images).to(device), torch.from_numpy(batch.labels).to(device), generator
         )
         return PatchBatch(images, labels, batch.cases)
 
-    def batches(first: int) -> Iterator[PatchBatch]:
-        ahead_by = training.batches_ahead
-        return ahead(make, first, training.steps, threads=ahead_by, depth=2 * ahead_by)
-
-    return batches
+    return make
 
 
 def validation_of(

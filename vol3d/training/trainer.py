@@ -2,23 +2,31 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from vol3d.errors import DivergedError
+from vol3d.errors import DivergedError, UsageError
+from vol3d.training.course import Course, Part
+from vol3d.training.frozen import freeze, trainable
 from vol3d.training.losses import resolutions
-from vol3d.training.schedule import Precision, TrainingSettings, learning_rate, make_optimiser
+from vol3d.training.pace import Pace
+from vol3d.training.schedule import Precision, Stage, TrainingSettings, make_optimiser
 
 MAX_BAD_STEPS = 3
+FIRST_BY = 0.2
+"""Progress by which a training against time validates first, to know how long the last one will take."""
+SLOWER = 0.5
+"""What the learning rate is multiplied by once the training has left the finite numbers and was brought back."""
 
 
 @dataclass(frozen=True)
 class PatchBatch:
-    """images (B, C, z, y, x) float32 and labels (B, z, y, x) on the device, and the names of their cases."""
+    """images (B, C, z, y, x) float32 and labels (B, L, z, y, x) on the device, and the names of their cases."""
 
     images: Tensor
     labels: Tensor
@@ -27,24 +35,35 @@ class PatchBatch:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: an epoch ended, a validation was made, a stop was asked for."""
+    """Something that happened, and the cases it is about.
 
-    kind: Literal["epoch", "validation", "stop"]
+    An epoch ended, a validation was made, another stage began, the weights went back to earlier ones, or a stop was
+    asked for.
+    """
+
+    kind: Literal["epoch", "validation", "stage", "back", "stop"]
     step: int
     values: dict[str, float]
+    cases: tuple[str, ...] = ()
 
 
-Batches = Callable[[int], Iterator[PatchBatch]]
-Loss = Callable[[Sequence[Tensor], Tensor], Tensor]
+Batches = Callable[[int, Part], Iterator[PatchBatch]]
+Loss = Callable[[Sequence[Tensor], Tensor, float], Tensor]
 Validate = Callable[[nn.Module], dict[str, float]]
+OnEvent = Callable[[Event], None]
+Parts = Mapping[str, Callable[[nn.Module], Sequence[nn.Parameter]]]
 
 
 class Trainer:
     """Trains a network and its averaged copy.
 
-    batches(first) yields the batches of steps first, first + 1, ...; each is a function of its step
-    alone, so that a resumed training sees the same ones. loss takes the outputs (full resolution
-    first) and the labels. averaged is the network to validate and to keep.
+    batches(first, part) yields the batches of steps first, first + 1, ... of a stage; each is a function of its step
+    and the stage alone, so that a resumed training sees the same ones. loss takes the outputs (full resolution
+    first), the labels and the progress in [0, 1]. averaged is the network to validate and to keep. parts gives
+    the parameters of what stages may freeze, by name.
+
+    Raises:
+        UsageError: a stage freezes a part that the network does not have.
     """
 
     def __init__(
@@ -56,54 +75,79 @@ class Trainer:
         settings: TrainingSettings,
         precision: Precision,
         device: torch.device,
+        parts: Parts | None = None,
     ) -> None:
-        self.network, self.loss, self.batches = network.train(), loss, batches
+        self.network, self.loss, self.batches = network, loss, batches
         self.settings, self.precision, self.device = settings, precision, device
+        self.parts = parts or {}
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimiser = make_optimiser(network, settings)
-        self.step = 0
-        self.seconds = 0.0
+        self.course = Course(settings)
         self.validation_seconds = 0.0
         self.skipped_steps = 0
-        self._bad_in_a_row = 0
+        self._averaged_evenly = 0  # how many steps' weights are in the plain mean
+        self._slower = 1.0
+        self._bad_cases: list[list[str]] = []  # of the steps since the last good one
         self._epoch_losses: list[float] = []
+        self._pace = Pace()
+        self._best: dict[str, Tensor] | None = None  # of the stage, if the next one begins with it
+        self._trainable = trainable(network)
+        for stage in settings.stages:
+            self._frozen(stage)  # that the network has no such part is told before the first step
+        self._freeze()
+        self._good = self._snapshot()
+
+    @property
+    def step(self) -> int:
+        """How many updates were made."""
+        return self.course.step
+
+    @property
+    def seconds(self) -> float:
+        """Wall time from the first batch to the last update."""
+        return self.course.seconds
 
     @property
     def progress(self) -> float:
         """How much of the training is done, by steps or by time, whichever is further."""
-        by_step = self.step / self.settings.steps
-        limit = self.settings.max_minutes
-        return min(1.0, max(by_step, self.seconds / (60 * limit))) if limit else by_step
+        return self.course.progress
 
     def state(self) -> dict[str, Any]:
         """Everything that a resume needs, as tensors and plain values."""
         return {
-            "network": self.network.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            **self._learned(),
+            **self.course.state(),
             "random": torch.get_rng_state(),
-            "step": self.step,
-            "seconds": self.seconds,
             "validation_seconds": self.validation_seconds,
             "skipped_steps": self.skipped_steps,
             "epoch_losses": list(self._epoch_losses),
+            "slower": self._slower,
+            "bad_cases": list(self._bad_cases),
+            "best": self._best,
+            # at an epoch's end the weights are what they would go back to
+            "good": None if self._good["step"] == self.step else self._good,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue where state() was taken."""
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        """Continue where state() was taken.
+
+        Raises:
+            KeyError, RuntimeError, ValueError: it is that of another network or other stages.
+        """
+        self._learn_again(state)
+        self.course.load_state(state)
         torch.set_rng_state(state["random"].cpu())
-        self.step, self.seconds = state["step"], state["seconds"]
         self.validation_seconds, self.skipped_steps = state["validation_seconds"], state["skipped_steps"]
         self._epoch_losses = list(state["epoch_losses"])
+        self._slower, self._bad_cases = state.get("slower", 1.0), list(state.get("bad_cases", []))
+        self._best, self._good = state.get("best"), state.get("good") or self._snapshot()
+        self._freeze()
 
     def run(
         self,
         *,
         validate: Validate | None,
-        on_event: Callable[[Event], None],
+        on_event: OnEvent,
         advance: Callable[[float], None] = lambda progress: None,
         stop_asked: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -112,78 +156,185 @@ class Trainer:
         advance is called after each step with the progress in [0, 1].
 
         Raises:
-            DivergedError: the loss or its gradient was not finite three times in a row.
+            DivergedError: the loss or its gradient was not finite three times in a row, and again after the weights
+                went back to those of an epoch's end and the learning rate was halved.
+            UsageError: a stage needs validations, and there are none.
         """
-        if self.progress >= 1.0:
-            return
-        last = time.monotonic()
-        for batch in self.batches(self.step):
-            self._update(batch)
-            self.step += 1
-            # From step to step, so that waiting for batches, validating and saving count too.
-            self.seconds, last = self.seconds + time.monotonic() - last, time.monotonic()
-            finished = self.progress >= 1.0
-            if self.step % self.settings.steps_per_epoch == 0 or finished:
-                self._end_epoch(validate, on_event, finished)
-            advance(self.progress)
-            if finished:
-                return
-            if stop_asked():
+        if validate is None:
+            self.settings.check_without_validations()
+        while self.progress < 1.0:
+            if self.course.within >= 1.0:
+                self._begin_stage(on_event)
+            if not self._run_stage(validate, on_event, advance, stop_asked):
                 on_event(Event("stop", self.step, {}))
                 return
 
-    def _update(self, batch: PatchBatch) -> None:
-        rate = learning_rate(self.settings, self.progress)
+    def _run_stage(
+        self,
+        validate: Validate | None,
+        on_event: OnEvent,
+        advance: Callable[[float], None],
+        stop_asked: Callable[[], bool],
+    ) -> bool:
+        """Train to the stage's end; False if a stop was asked for before."""
+        last = time.monotonic()
+        with closing(self._pace.timed(self.batches(self.step, self.course.part))) as batches:
+            for batch in batches:
+                self._update(batch, on_event)
+                self._pace.learned(len(batch.cases))
+                # From step to step, so that waiting for batches, validating and saving count too.
+                self.course.went(time.monotonic() - last)
+                last = time.monotonic()
+                if self.step % self.settings.steps_per_epoch == 0 or self.course.within >= 1.0:
+                    self._end_epoch(validate, on_event)
+                advance(self.progress)
+                if self.course.within >= 1.0:
+                    return True
+                if stop_asked():
+                    return False
+        raise RuntimeError(f"expected batches to the end of the stage, got the last one at step {self.step}")
+
+    def _update(self, batch: PatchBatch, on_event: OnEvent) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.course.rate * self._slower
+        loss = self._gradients(batch)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
+        if not torch.isfinite(loss + norm):
+            self._skip(batch, on_event)
+            return
+        self._bad_cases.clear()
+        self.optimiser.step()
+        self._average()
+        self._epoch_losses.append(float(loss))
+
+    def _gradients(self, batch: PatchBatch) -> Tensor:
+        """The loss of a batch, with its gradients left at the parameters."""
         images = batch.images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = self.network(images)
-        loss = self.loss(resolutions(outputs), batch.labels)
+        loss = self.loss(resolutions(outputs), batch.labels, self.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
-        if not torch.isfinite(loss + norm):
-            self._skip(batch)
-            return
-        self._bad_in_a_row = 0
-        self.optimiser.step()
-        self._average()
-        self._epoch_losses.append(float(loss.detach()))
-
-    def _skip(self, batch: PatchBatch) -> None:
-        self.skipped_steps += 1
-        self._bad_in_a_row += 1
-        if self._bad_in_a_row >= MAX_BAD_STEPS:
-            raise DivergedError(
-                f"the loss was not finite {MAX_BAD_STEPS} times in a row, last at step {self.step} on "
-                f"{', '.join(sorted(set(batch.cases)))}; check these cases, or lower training.learning_rate "
-                f"(now {self.settings.learning_rate:g})"
-            )
+        return loss.detach()
 
     @torch.no_grad()
     def _average(self) -> None:
         # Early on the average follows closely, so that short trainings do not drag their random start along.
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        if self.settings.even_average and self.progress >= 1.0 - self.settings.even_average:
+            self._averaged_evenly += 1
+            decay = 1.0 - 1.0 / self._averaged_evenly
         ours: list[Tensor] = list(self.averaged.parameters())
         theirs: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(ours, theirs, 1.0 - decay)
         for kept, new in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
             kept.copy_(new)
 
-    def _end_epoch(self, validate: Validate | None, on_event: Callable[[Event], None], finished: bool) -> None:
-        losses, self._epoch_losses = self._epoch_losses, []
-        mean = sum(losses) / len(losses) if losses else float("nan")
-        rate = self.optimiser.param_groups[0]["lr"]
-        epoch = -(-self.step // self.settings.steps_per_epoch)
-        if validate is not None and (finished or (epoch % self.settings.validate_every == 0 and self._time_allows())):
-            start = time.monotonic()
-            values = validate(self.averaged)
-            self.validation_seconds += time.monotonic() - start
-            on_event(Event("validation", self.step, {**values, "seconds": self.seconds}))
-        on_event(Event("epoch", self.step, {"epoch": epoch, "loss": mean, "rate": rate, "seconds": self.seconds}))
+    def _skip(self, batch: PatchBatch, on_event: OnEvent) -> None:
+        """Leave a step out. After some in a row go back to the last good weights, once, and learn more slowly."""
+        self.skipped_steps += 1
+        self._bad_cases.append(list(batch.cases))
+        for running, kept in zip(self.network.buffers(), self.averaged.buffers(), strict=True):
+            running.copy_(kept)  # statistics that the forward pass has spoilt
+        if len(self._bad_cases) < MAX_BAD_STEPS:
+            return
+        cases = tuple(sorted({name for names in self._bad_cases for name in names}))
+        if self._slower < 1.0:
+            rate = self.settings.of(self.course.part.stage).learning_rate
+            raise DivergedError(
+                f"the loss was not finite {MAX_BAD_STEPS} times in a row, last at step {self.step}, though the weights "
+                f"went back to good ones before and the learning rate was halved; the cases were {', '.join(cases)}: "
+                f"check these, or lower training.learning_rate (now {rate:g})"
+            )
+        self._slower = SLOWER
+        self._bad_cases.clear()
+        self._learn_again(self._good)
+        on_event(Event("back", self.step, {"to": self._good["step"]}, cases))
 
-    def _time_allows(self) -> bool:
-        """Whether one more validation like the ones before keeps within its share."""
+    def _end_epoch(self, validate: Validate | None, on_event: OnEvent) -> None:
+        start = time.monotonic()
+        losses, self._epoch_losses = self._epoch_losses, []
+        values = {
+            "epoch": -(-self.step // self.settings.steps_per_epoch),
+            "loss": sum(losses) / len(losses) if losses else float("nan"),
+            "rate": self.optimiser.param_groups[0]["lr"],
+            "seconds": self.seconds,
+            "skipped_steps": self.skipped_steps,
+            **({"stage": self.course.part.number + 1} if self.settings.stages else {}),
+            **self._pace.told(),
+        }
+        validates = validate is not None and self._validation_is_due()
+        if validate is not None and validates:
+            self._validate(validate, on_event)
+        if not self._bad_cases and all(bool(torch.isfinite(value).all()) for value in self.network.parameters()):
+            self._good = self._snapshot()
+        on_event(Event("epoch", self.step, values))
+        if validates:
+            self.course.reserve = max(self.course.reserve, time.monotonic() - start)
+
+    def _validation_is_due(self) -> bool:
+        """At the end, for a stage that begins with the best, and now and then within its share of the time."""
+        if self.course.within >= 1.0 and (self.course.last or self.course.follows_best()):
+            return True
+        if self.settings.max_minutes is not None and self.validation_seconds == 0 and self.progress >= FIRST_BY:
+            return True
         allowed = self.settings.validation_share * self.seconds
-        return self.validation_seconds == 0 or self.validation_seconds < allowed
+        affordable = self.validation_seconds == 0 or self.validation_seconds < allowed
+        return affordable and self.step % (self.settings.validate_every * self.settings.steps_per_epoch) == 0
+
+    def _validate(self, validate: Validate, on_event: OnEvent) -> None:
+        start = time.monotonic()
+        values = validate(self.averaged)
+        self.validation_seconds += time.monotonic() - start
+        best = self.course.validated(values.get(self.settings.select_by, 0.0))
+        if best and self.course.follows_best():
+            self._best = _copied(self.averaged.state_dict())
+        on_event(Event("validation", self.step, {**values, "seconds": self.seconds}))
+
+    def _begin_stage(self, on_event: OnEvent) -> None:
+        self.course.next_stage()
+        if self._best is not None:
+            for network in (self.network, self.averaged):
+                network.load_state_dict(self._best)
+            self.optimiser = make_optimiser(self.network, self.settings)
+            self._best, self._averaged_evenly = None, 0
+        self._freeze()
+        self._good = self._snapshot()
+        on_event(Event("stage", self.step, {"stage": self.course.part.number}))
+
+    def _freeze(self) -> None:
+        freeze(self.network, self._trainable, self._frozen(self.course.part.stage))
+
+    def _frozen(self, stage: Stage) -> list[nn.Parameter]:
+        try:
+            return [parameter for name in stage.frozen for parameter in self.parts[name](self.network)]
+        except ValueError as error:
+            raise UsageError(f"training.stages: frozen: {error}") from error
+
+    def _learned(self) -> dict[str, Any]:
+        """What learning changes."""
+        return {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "averaged_evenly": self._averaged_evenly,
+        }
+
+    def _snapshot(self) -> dict[str, Any]:
+        """A copy of what was learned, to go back to."""
+        return {**_copied(self._learned()), "step": self.step}
+
+    def _learn_again(self, learned: dict[str, Any]) -> None:
+        self.network.load_state_dict(learned["network"])
+        self.averaged.load_state_dict(learned["averaged"])
+        self.optimiser.load_state_dict(_copied(learned["optimiser"]))  # which would learn in the tensors it is given
+        self._averaged_evenly = learned.get("averaged_evenly", 0)
+
+
+def _copied(value: Any) -> Any:
+    """The same tree with its tensors copied to the CPU's memory."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
