@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vol3d.network.unet import UNet, UNetSettings
+from vol3d.network.stages import UNetSettings
+from vol3d.network.unet import UNet
 from vol3d.shapes import Shape3
 
 PLAIN = UNetSettings(

@@ -11,7 +11,7 @@ import yaml
 from vol3d.config.load import load
 from vol3d.config.tree import Config
 from vol3d.network.build import _NETWORKS
-from vol3d.network.unet import UNetSettings
+from vol3d.network.stages import UNetSettings
 from vol3d.postprocess.steps import STEPS
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Shape3

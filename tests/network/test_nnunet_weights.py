@@ -8,7 +8,8 @@ import torch
 from nnunet_results import PLAIN, RESIDUAL, architecture, nnunet_names, random_unet
 
 from vol3d.network.nnunet import one_answer, unet_settings_of, unet_weights_of
-from vol3d.network.unet import UNet, UNetSettings
+from vol3d.network.stages import UNetSettings
+from vol3d.network.unet import UNet
 from vol3d.shapes import Shape3
 
 BOTH = pytest.mark.parametrize("settings", [PLAIN, RESIDUAL], ids=["plain", "residual"])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vol3d.network.unet import InstanceNorm, UNet, UNetSettings, required_multiple, unet_settings_for
+from vol3d.network.blocks import ConcurrentGate, InstanceNorm, gates
+from vol3d.network.stages import UNetSettings, required_multiple, unet_settings_for
+from vol3d.network.unet import UNet
 from vol3d.shapes import Shape3, Spacing
 
 LOPSIDED = UNetSettings(
@@ -24,6 +27,14 @@ SETTINGS = pytest.mark.parametrize(
 )
 
 
+ADDED = [
+    {"stems": 2},
+    {"encoder_attention": "scse", "decoder_attention": "se"},
+    {"norm": "batch", "upsampling": "overlapping"},
+    {"decoder_features": (3, 5, 4), "deep_supervision": False},
+]
+
+
 def image(batch: int = 2, channels: int = 2, shape: tuple[int, int, int] = (6, 12, 8)) -> Tensor:
     return torch.randn(batch, channels, *shape, generator=torch.Generator().manual_seed(3))
 
@@ -31,7 +42,7 @@ def image(batch: int = 2, channels: int = 2, shape: tuple[int, int, int] = (6, 1
 def awake(network: nn.Module) -> nn.Module:
     """A residual block starts as its skip; give its last norm a weight so that all of it counts."""
     for module in network.modules():
-        if isinstance(module, InstanceNorm):
+        if isinstance(module, InstanceNorm | nn.BatchNorm3d):
             nn.init.ones_(module.weight)
     return network
 
@@ -198,3 +209,70 @@ def test_impossible_settings_are_refused(change: dict[str, object]) -> None:
 def test_an_image_that_does_not_divide_is_refused_with_the_multiple() -> None:
     with pytest.raises(ValueError, match=r"multiples of \(2, 6, 4\), got \(6, 12, 9\)"):
         UNet(LOPSIDED, 2, 1)(image(shape=(6, 12, 9)))
+
+
+@pytest.mark.parametrize("added", ADDED, ids=lambda added: min(added))
+@SETTINGS
+def test_what_is_added_keeps_shapes_and_learns(settings: UNetSettings, added: dict[str, Any]) -> None:
+    network = awake(UNet(replace(settings, **added), 2, 3))
+    outputs = network(image())
+    outputs = [outputs] if isinstance(outputs, Tensor) else outputs
+    assert outputs[0].shape == (2, 3, 6, 12, 8)
+    sum(one.square().mean() for one in outputs).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0] == []
+
+
+def test_a_stem_carries_the_image_past_the_encoder() -> None:
+    for stems, carried in ((0, False), (1, True)):
+        network = UNet(replace(LOPSIDED, stems=stems), 2, 1).eval()
+        for parameter in network.encoder.parameters():
+            nn.init.zeros_(parameter)
+        with torch.no_grad():
+            assert (network(image()).std() > 0.01) == carried
+
+
+def test_a_gate_opened_everywhere_leaves_the_maps_alone() -> None:
+    maps = image(2, 5)
+    for kind, factor in (("se", 0.5), ("scse", 1.0)):
+        (gate,) = gates(kind, 5)  # type: ignore[arg-type]
+        for parameter in gate.parameters():
+            nn.init.zeros_(parameter)
+        torch.testing.assert_close(gate(maps), factor * maps)
+    assert gates("none", 5) == []
+
+
+def test_a_channel_gate_depends_on_means_and_a_voxel_gate_on_the_voxel() -> None:
+    gate = ConcurrentGate(3)
+    maps = image(1, 3)
+    with torch.no_grad():
+        means = maps.mean(dim=(2, 3, 4))
+        hidden = (means @ gate.channels.squeeze.weight.view(-1, 3).T + gate.channels.squeeze.bias).relu()
+        channels = (hidden @ gate.channels.excite.weight.view(3, -1).T + gate.channels.excite.bias).sigmoid()
+        voxels = torch.einsum("bczyx,c->bzyx", maps, gate.voxels.weight.view(3)) + gate.voxels.bias
+        expected = maps * (channels.view(1, 3, 1, 1, 1) + voxels.sigmoid()[:, None])
+        torch.testing.assert_close(gate(maps), expected)
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [((1, 2, 3), (1, 4, 5)), ((2, 1, 4), (4, 1, 8))])
+def test_overlapping_patches_undo_any_stride(stride: tuple[int, int, int], kernel: tuple[int, int, int]) -> None:
+    settings = UNetSettings(
+        (2, 3), (Shape3(1, 3, 3),) * 2, (Shape3(1, 1, 1), Shape3(*stride)), upsampling="overlapping"
+    )
+    network = UNet(settings, 1, 1)
+    assert tuple(network.decoder.ups[0].kernel_size) == kernel
+    edges = [3 * step for step in stride]
+    assert network(torch.randn(2, 1, *edges)).shape == (2, 1, *edges)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"stems": 4}, "stems must be 0 to 3"),
+        ({"decoder_features": (4, 5)}, r"decoder_features must be 3 channels, one fewer than features.*got \[4, 5\]"),
+        ({"decoder_attention": "scse3"}, "decoder_attention: expected none or se or scse, got 'scse3'"),
+        ({"encoder": "resnet50"}, r"features of the encoder resnet50 are \[64, 256, 512, 1024, 2048\]"),
+    ],
+)
+def test_settings_that_fit_nothing_are_refused(changed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        replace(LOPSIDED, **changed)

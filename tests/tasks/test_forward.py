@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from vol3d.files.machine import recall
-from vol3d.network.unet import UNet, UNetSettings
+from vol3d.network.stages import UNetSettings
+from vol3d.network.unet import UNet
 from vol3d.shapes import Shape3
 from vol3d.tasks.forward import (
     WORTH_COMPILING,

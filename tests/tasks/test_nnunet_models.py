@@ -14,7 +14,7 @@ from tiny import TINY_AFFINE, tiny_case
 
 from vol3d.commands.main import main_predict
 from vol3d.errors import CheckpointError, UsageError
-from vol3d.network.unet import UNetSettings
+from vol3d.network.stages import UNetSettings
 from vol3d.tasks.run import load_run
 from vol3d.volume.volume import Volume
 

@@ -81,8 +81,9 @@ def test_a_state_from_before_there_were_stages_goes_on() -> None:
     run(first := trainer(), 7)
     kept = ("network", "averaged", "optimiser", "random", "step", "seconds")
     counted = ("validation_seconds", "skipped_steps", "epoch_losses")
+    state = {key: value for key, value in first.state().items() if key in (*kept, *counted)}
     second = trainer()
-    second.load_state({key: value for key, value in first.state().items() if key in (*kept, *counted)})
+    second.load_state(state)
     run(second)
     assert all(torch.equal(a, b) for a, b in zip(second.network.parameters(), whole.network.parameters(), strict=True))
 
@@ -150,8 +151,7 @@ def test_leaving_the_finite_numbers_again_is_the_end_and_names_the_cases() -> No
 
 @pytest.mark.parametrize("every", [2, 10**6])
 def test_the_time_budget_holds_the_last_validation_and_saving(monkeypatch: pytest.MonkeyPatch, every: int) -> None:
-    clock = Clock()
-    monkeypatch.setattr(loop, "time", clock)
+    monkeypatch.setattr(loop, "time", clock := Clock())
 
     def timed(first: int, part: Part) -> Iterator[PatchBatch]:
         for batch in batches(first, part):
@@ -170,6 +170,24 @@ def test_the_time_budget_holds_the_last_validation_and_saving(monkeypatch: pytes
     t.run(validate=validate, on_event=on_event)
     assert t.progress == 1.0 and t.course.reserve == 9.0
     assert 59.0 <= clock.now <= 61.0
+
+
+def test_a_validation_that_leaves_no_time_for_more_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "time", clock := Clock())
+
+    def timed(first: int, part: Part) -> Iterator[PatchBatch]:
+        for batch in batches(first, part):
+            clock.now += 1.0
+            yield batch
+
+    def validate(_: nn.Module) -> dict[str, float]:
+        clock.now += 20.0
+        return {"dice": 0.5}
+
+    t = trainer(TrainingSettings(epochs=9, steps_per_epoch=50, max_minutes=1.0), batches=timed)
+    told: list[tuple[str, int, float]] = []
+    t.run(validate=validate, on_event=lambda event: told.append((event.kind, event.step, t.progress)))
+    assert told == [("validation", 50, 1.0), ("epoch", 50, 1.0)]
 
 
 def test_validation_keeps_its_share_of_the_time() -> None:

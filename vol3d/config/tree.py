@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
+from vol3d.datasets.cache import CacheSettings
 from vol3d.inference.inferencer import InferenceSettings
 from vol3d.metrics.report import MEAN
 from vol3d.network.build import NetworkSettings
@@ -92,6 +93,7 @@ class Config:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     loss: LossSettings = field(default_factory=LossSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     inference: InferenceSettings = field(default_factory=InferenceSettings)
     postprocess: PostprocessSettings = field(default_factory=PostprocessSettings)
 

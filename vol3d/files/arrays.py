@@ -38,7 +38,7 @@ class NpySource:
     header: object = None
 
     def __init__(self, name: Path, stream: IO[bytes], *, spacing: Spacing | None = None) -> None:
-        shape, fortran, dtype, offset = _header(name, stream)
+        shape, fortran, dtype, offset = read_npy_header(name, stream)
         check_type(name, dtype)
         self.channels, self.shape = channels_and_shape(name, shape)
         expected, actual = offset + math.prod(shape) * dtype.itemsize, os.fstat(stream.fileno()).st_size
@@ -101,13 +101,23 @@ def open_npz(path: Path, *, spacing: Spacing | None = None) -> NpySource:
 def create_npy(path: Path, *, shape: Shape3, channels: int = 1, dtype: Any, **_: object) -> StagedSink:
     """Begin a .npy of (Z, Y, X), or (C, Z, Y, X) for several channels. It keeps no affine."""
     dtype, size = np.dtype(dtype), (channels, *shape)
+    return StagedSink(Path(path), shape=size, dtype=dtype, header=npy_header(size if channels > 1 else size[1:], dtype))
+
+
+def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """What stands before the voxels of an array in C order."""
     header = io.BytesIO()
-    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(header, {**description, "shape": size if channels > 1 else size[1:]})
-    return StagedSink(Path(path), shape=size, dtype=dtype, header=header.getvalue())
+    description = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(header, description)
+    return header.getvalue()
 
 
-def _header(name: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+def read_npy_header(name: Path, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    """An array's shape, whether it is in Fortran order, its type, and where its voxels begin.
+
+    Raises:
+        InputError: it is no array.
+    """
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -122,7 +132,7 @@ def _member_shape(members: zipfile.ZipFile, info: zipfile.ZipInfo) -> tuple[int,
     with members.open(info) as stream:
         start = io.BytesIO(stream.read(_HEADER_BYTES))
     try:
-        shape, _, dtype, _ = _header(Path(info.filename), start)
+        shape, _, dtype, _ = read_npy_header(Path(info.filename), start)
     except InputError:
         return ()
     return shape if dtype.kind in "biuf" else ()

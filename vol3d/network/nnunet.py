@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vol3d.network.unet import UNetSettings
+from vol3d.network.stages import UNetSettings
 from vol3d.shapes import Shape3
 
 NETWORKS = {"PlainConvUNet": "plain", "ResidualEncoderUNet": "residual"}

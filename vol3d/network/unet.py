@@ -1,130 +1,21 @@
-"""Our 3D U-Net: a plain or residual encoder, kernels and strides per stage, deep supervision.
+"""Our 3D U-Net: encoders of several kinds, kernels and strides per stage, deep supervision; and one without a decoder.
 
 The stages are nnU-Net's (Isensee et al., Nature Methods 2021; Nature Methods 2024 for the residual
 encoder), so that its weights fit: the first convolution of an encoder stage carries the stride, a
 transposed convolution undoes it in the decoder, and a decoder stage has its own 1x1x1 head.
-Convolutions before a norm have no bias: the norm would subtract it again.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Sequence
 from math import prod
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from vol3d.shapes import Shape3, Spacing
-
-ONE = Shape3(1, 1, 1)
-SLOPE = 0.01
-MIN_EDGE = 4
-RESIDUAL_BLOCKS = (1, 3, 4, 6)  # and 6 in every further stage
-
-
-@dataclass(frozen=True)
-class UNetSettings:
-    """One entry per stage, full resolution first; triples are (z, y, x).
-
-    convs_per_stage counts convolutions (plain) or blocks of two (residual) in each encoder stage,
-    decoder_convs convolutions in each decoder stage.
-    """
-
-    features: tuple[int, ...]
-    kernels: tuple[Shape3, ...]
-    strides: tuple[Shape3, ...]
-    convs_per_stage: int | tuple[int, ...] = 2
-    decoder_convs: int = 2
-    encoder: Literal["plain", "residual"] = "plain"
-    deep_supervision: bool = True
-
-    def __post_init__(self) -> None:
-        lengths = (len(self.features), len(self.kernels), len(self.strides), len(self.convs))
-        if min(lengths) < 2 or len(set(lengths)) > 1:
-            raise ValueError(
-                f"features, kernels, strides and convs_per_stage need one entry per stage and two stages or more, "
-                f"got {lengths} entries"
-            )
-        if min(self.features) < 1 or min(self.convs) < 1 or self.decoder_convs < 1:
-            raise ValueError("features, convs_per_stage and decoder_convs must be 1 or more")
-        if any(len(k) != 3 or min(k) < 1 or any(edge % 2 == 0 for edge in k) for k in self.kernels):
-            raise ValueError(f"kernels must be odd triples (z, y, x), got {[tuple(k) for k in self.kernels]}")
-        if any(len(s) != 3 or min(s) < 1 for s in self.strides) or tuple(self.strides[0]) != ONE:
-            raise ValueError(
-                f"strides must be positive triples (z, y, x), the first (1, 1, 1), "
-                f"got {[tuple(s) for s in self.strides]}"
-            )
-
-    @property
-    def convs(self) -> tuple[int, ...]:
-        """convs_per_stage, written out."""
-        many = self.convs_per_stage
-        return many if isinstance(many, tuple) else (many,) * len(self.features)
-
-
-def unet_settings_for(
-    patch: Shape3,
-    spacing: Spacing,
-    *,
-    encoder: Literal["plain", "residual"] = "plain",
-    base_features: int = 32,
-    max_features: int = 320,
-) -> UNetSettings:
-    """nnU-Net's rule: stages, kernels and strides for a patch (voxels) at a spacing (mm).
-
-    An axis is halved while its edge stays at least 4 and its spacing is within a factor of 2 of
-    the finest one that can still be halved (an axis alone: from an edge of 12 on). Its kernel is 1
-    until its spacing comes within that factor, and 3 from there on; an edge of 1 keeps kernel 1.
-    The residual encoder has the blocks of nnU-Net's ResEnc presets and a decoder of single
-    convolutions. The patch need not be a multiple of required_multiple: round it up.
-
-    Raises:
-        ValueError: if no axis can be halved.
-    """
-    edges, sizes = list(patch), [float(s) for s in spacing]
-    deep = [axis for axis in range(3) if patch[axis] > 1]
-    kernel = [1, 1, 1]
-    kernels: list[Shape3] = []
-    strides = [ONE]
-    while True:
-        can = [axis for axis in range(3) if edges[axis] >= 2 * MIN_EDGE]
-        pool = _comparable(can, sizes)
-        if not kernels and _too_short_alone(pool, edges):
-            # One short fine axis does not keep the others from being halved at all.
-            pool = _comparable([axis for axis in can if axis not in pool], sizes)
-        if _too_short_alone(pool, edges):
-            break
-        finest = min(sizes[axis] for axis in deep)
-        kernel = [3 if kernel[axis] == 3 or (axis in deep and sizes[axis] < 2 * finest) else 1 for axis in range(3)]
-        kernels.append(Shape3(*kernel))
-        strides.append(Shape3(*(2 if axis in pool else 1 for axis in range(3))))
-        for axis in pool:
-            edges[axis], sizes[axis] = -(-edges[axis] // 2), 2 * sizes[axis]
-    if not kernels:
-        raise ValueError(
-            f"no axis of a patch (z, y, x) = {tuple(patch)} can be halved: "
-            "give two axes of similar spacing 8 voxels or more, or one 12"
-        )
-    kernels.append(Shape3(*(3 if axis in deep else 1 for axis in range(3))))
-    features = tuple(min(max_features, base_features * 2**stage) for stage in range(len(strides)))
-    if encoder == "plain":
-        return UNetSettings(features, tuple(kernels), tuple(strides))
-    blocks = (*RESIDUAL_BLOCKS, *[RESIDUAL_BLOCKS[-1]] * len(features))[: len(features)]
-    return UNetSettings(features, tuple(kernels), tuple(strides), blocks, 1, encoder)
-
-
-def _comparable(axes: list[int], sizes: list[float]) -> list[int]:
-    """Those whose spacing is within a factor of 2 of the finest one's."""
-    return [axis for axis in axes if sizes[axis] < 2 * min(sizes[a] for a in axes)]
-
-
-def _too_short_alone(pool: list[int], edges: list[int]) -> bool:
-    return not pool or (len(pool) == 1 and edges[pool[0]] < 3 * MIN_EDGE)
-
-
-def required_multiple(settings: UNetSettings) -> Shape3:
-    """What a patch's edges (z, y, x) must be multiples of: the product of the strides."""
-    return Shape3(*(prod(axis) for axis in zip(*settings.strides, strict=True)))
+from vol3d.network.blocks import ONE, ConvNorm, ResidualBlock, gates, initialise
+from vol3d.network.resnet import ResNetEncoder
+from vol3d.network.stages import UNetSettings, Upsampling, required_multiple
+from vol3d.shapes import Shape3
 
 
 class UNet(nn.Module):
@@ -138,19 +29,49 @@ class UNet(nn.Module):
     def __init__(self, settings: UNetSettings, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.multiple = required_multiple(settings)
-        self.encoder = Encoder(settings, in_channels)
-        self.decoder = Decoder(settings, out_channels)
-        self.apply(_initialise)
+        self.encoder: nn.Module
+        skips = list(settings.features)
+        if settings.encoder == "resnet34" or settings.encoder == "resnet50":
+            attention = settings.encoder_attention
+            self.encoder = ResNetEncoder(settings.encoder, in_channels, settings.strides[1:], attention)
+            skips[0] = 0
+        else:
+            self.encoder = Encoder(settings, in_channels)
+        stems = []
+        for stage in range(settings.stems):
+            stems.append(_stem(settings, stage, in_channels))
+            skips[stage] += settings.out_features[stage]
+        self.stems = nn.ModuleList(stems)
+        self.decoder = Decoder(settings, skips, out_channels)
+        self.apply(initialise)
 
     def forward(self, image: Tensor) -> Tensor | list[Tensor]:
         """Logits (B, K, Z, Y, X) of the image, or a list of them."""
-        if any(edge % multiple for edge, multiple in zip(image.shape[2:], self.multiple, strict=True)):
-            raise ValueError(
-                f"expected an image whose edges (z, y, x) are multiples of {tuple(self.multiple)}, "
-                f"got {tuple(image.shape[2:])}: pad it"
-            )
-        logits: Tensor | list[Tensor] = self.decoder(self.encoder(image))
+        _check_edges(image, self.multiple)
+        maps = self.encoder(image)
+        for stage, stem in enumerate(self.stems):
+            maps[stage] = torch.cat((maps[stage], stem(image)), dim=1)
+        logits: Tensor | list[Tensor] = self.decoder(maps)
         return logits
+
+
+class FCN(nn.Module):
+    """A plain encoder whose deepest map one transposed convolution brings back to full resolution.
+
+    The stages' kernels, strides, features, convs_per_stage and norm count; there is no decoder.
+    """
+
+    def __init__(self, settings: UNetSettings, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.multiple = required_multiple(settings)
+        self.encoder = Encoder(settings, in_channels)
+        self.head = nn.ConvTranspose3d(settings.features[-1], out_channels, self.multiple, self.multiple)
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (B, K, Z, Y, X) of an image (B, C, Z, Y, X)."""
+        _check_edges(image, self.multiple)
+        return cast(Tensor, self.head(self.encoder(image)[-1]))
 
 
 class Encoder(nn.Module):
@@ -160,15 +81,17 @@ class Encoder(nn.Module):
         super().__init__()
         self.stem: nn.Module = nn.Identity()
         block: type[ConvNorm | ResidualBlock] = ConvNorm
+        norm = settings.norm
         if settings.encoder == "residual":
-            self.stem = ConvNorm(in_channels, settings.features[0], settings.kernels[0], ONE)
+            self.stem = ConvNorm(in_channels, settings.features[0], settings.kernels[0], ONE, norm=norm)
             in_channels, block = settings.features[0], ResidualBlock
         stages = []
         for features, kernel, stride, convs in zip(
             settings.features, settings.kernels, settings.strides, settings.convs, strict=True
         ):
-            first = block(in_channels, features, kernel, stride)
-            stages.append(nn.Sequential(first, *(block(features, features, kernel, ONE) for _ in range(convs - 1))))
+            blocks: list[nn.Module] = [block(in_channels, features, kernel, stride, norm=norm)]
+            blocks += [block(features, features, kernel, ONE, norm=norm) for _ in range(convs - 1)]
+            stages.append(nn.Sequential(*blocks, *gates(settings.encoder_attention, features)))
             in_channels = features
         self.stages = nn.ModuleList(stages)
 
@@ -181,18 +104,25 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Feature maps to logits. Stages stand lowest resolution first, as the data goes."""
+    """Feature maps to logits. Stages stand lowest resolution first, as the data goes.
 
-    def __init__(self, settings: UNetSettings, out_channels: int) -> None:
+    skips are the channels of the maps, full resolution first.
+    """
+
+    def __init__(self, settings: UNetSettings, skips: Sequence[int], out_channels: int) -> None:
         super().__init__()
         ups, stages, heads = [], [], []
-        levels = list(zip(settings.features, settings.kernels, settings.strides, strict=True))
-        for (below, _, stride), (features, kernel, _) in pairwise(reversed(levels)):
-            ups.append(nn.ConvTranspose3d(below, features, stride, stride))
-            convs = [ConvNorm(2 * features, features, kernel, ONE)]
-            convs += [ConvNorm(features, features, kernel, ONE) for _ in range(settings.decoder_convs - 1)]
-            stages.append(nn.Sequential(*convs))
+        below = skips[-1]
+        levels = zip(skips, settings.out_features, settings.kernels, settings.strides[1:], strict=False)
+        for skip, features, kernel, stride in reversed(list(levels)):
+            ups.append(_up(settings.upsampling, below, features, stride))
+            convs: list[nn.Module] = [ConvNorm(features + skip, features, kernel, ONE, norm=settings.norm)]
+            convs += [
+                ConvNorm(features, features, kernel, ONE, norm=settings.norm) for _ in range(settings.decoder_convs - 1)
+            ]
+            stages.append(nn.Sequential(*convs, *gates(settings.decoder_attention, features)))
             heads.append(nn.Conv3d(features, out_channels, 1))
+            below = features
         used = max(len(heads) - 1, 1) if settings.deep_supervision else 1
         self.ups = nn.ModuleList(ups)
         self.stages = nn.ModuleList(stages)
@@ -210,68 +140,26 @@ class Decoder(nn.Module):
         return cast(Tensor, self.heads[-1](deep))
 
 
-class ConvNorm(nn.Module):
-    """Convolution, instance norm and, unless told otherwise, LeakyReLU."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: Shape3, stride: Shape3, *, activate: bool = True) -> None:
-        super().__init__()
-        self.conv = nn.Conv3d(inputs, outputs, kernel, stride, _padding(kernel), bias=False)
-        self.norm = InstanceNorm(outputs, eps=1e-5, affine=True)
-        self.activation = nn.LeakyReLU(SLOPE, inplace=True) if activate else nn.Identity()
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, inputs, z, y, x) to (B, outputs, z / stride, ...)."""
-        return cast(Tensor, self.activation(self.norm(self.conv(image))))
+def _stem(settings: UNetSettings, stage: int, in_channels: int) -> nn.Module:
+    """Two convolutions from the image to the resolution of a stage."""
+    features, kernel = settings.out_features[stage], settings.kernels[stage]
+    stride = Shape3(*(prod(axis) for axis in zip(*settings.strides[: stage + 1], strict=True)))
+    first = ConvNorm(in_channels, features, kernel, stride, norm=settings.norm)
+    return nn.Sequential(first, ConvNorm(features, features, kernel, ONE, norm=settings.norm))
 
 
-class InstanceNorm(nn.InstanceNorm3d):
-    """Instance norm; on a CPU as batch norm of one sample after the other.
+def _up(kind: Upsampling, inputs: int, outputs: int, stride: Shape3) -> nn.Module:
+    """The transposed convolution that undoes a stride: its patches side by side, or each over half of the next."""
+    if kind == "transposed":
+        return nn.ConvTranspose3d(inputs, outputs, stride, stride)
+    kernel = Shape3(*(step if step == 1 else 2 * step - step % 2 for step in stride))
+    padding = Shape3(*((edge - step) // 2 for edge, step in zip(kernel, stride, strict=True)))
+    return nn.ConvTranspose3d(inputs, outputs, kernel, stride, padding)
 
-    The same numbers, but batch norm keeps channels_last_3d where torch's instance norm copies to and fro, and
-    leaves its neighbours to: a training step took 12 % less.
-    """
 
-    def forward(self, image: Tensor) -> Tensor:
-        """The image with mean 0 and variance 1 per sample and channel, then scaled and shifted."""
-        if image.device.type != "cpu":
-            return super().forward(image)
-        return torch.cat(
-            [
-                nn.functional.batch_norm(one, None, None, self.weight, self.bias, training=True, eps=self.eps)
-                for one in torch.split(image, 1)
-            ]
+def _check_edges(image: Tensor, multiples: Shape3) -> None:
+    if any(edge % multiple for edge, multiple in zip(image.shape[2:], multiples, strict=True)):
+        raise ValueError(
+            f"expected an image whose edges (z, y, x) are multiples of {tuple(multiples)}, "
+            f"got {tuple(image.shape[2:])}: pad it"
         )
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions beside a skip that averages over the stride and projects new channels (ResNet-D)."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: Shape3, stride: Shape3) -> None:
-        super().__init__()
-        self.conv1 = ConvNorm(inputs, outputs, kernel, stride)
-        self.conv2 = ConvNorm(outputs, outputs, kernel, ONE, activate=False)
-        self.skip = nn.Sequential()
-        if tuple(stride) != ONE:
-            self.skip.append(nn.AvgPool3d(stride, stride))
-        if inputs != outputs:
-            self.skip.append(ConvNorm(inputs, outputs, ONE, ONE, activate=False))
-        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, inputs, z, y, x) to (B, outputs, z / stride, ...)."""
-        return cast(Tensor, self.activation(self.conv2(self.conv1(image)) + self.skip(image)))
-
-
-def _padding(kernel: Shape3) -> Shape3:
-    """What keeps the edges under stride one."""
-    return Shape3(*((edge - 1) // 2 for edge in kernel))
-
-
-def _initialise(module: nn.Module) -> None:
-    """He's initialisation; a residual block starts as its skip (Goyal et al. 2017)."""
-    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-        nn.init.kaiming_normal_(module.weight, a=SLOPE)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, ResidualBlock):
-        nn.init.zeros_(module.conv2.norm.weight)

@@ -1,7 +1,6 @@
 """Configuration into objects: the one place that knows every room and chooses the device."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -13,7 +12,6 @@ from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Inferencer, background
 from vol3d.inference.symmetry import Forward, Symmetry, averaged
 from vol3d.network.build import NetworkSettings, build_network, network_multiple
-from vol3d.network.unet import unet_settings_for
 from vol3d.postprocess.steps import ALL, steps_from
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.plugins import fault_in_plugin
@@ -21,8 +19,6 @@ from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.losses import BACKGROUND, segmentation_loss
 from vol3d.training.reference import Reference
 from vol3d.training.trainer import Loss
-
-STAGED = ("unet", "residual_unet", "dynunet")
 
 
 def choose_device(name: str) -> torch.device:
@@ -92,23 +88,6 @@ def multiple_of(network: NetworkSettings) -> Shape3:
         return network_multiple(network)
     except ValueError as error:
         raise UsageError(f"network: {error}") from error
-
-
-def with_stages(network: NetworkSettings, patch: Shape3, spacing: Spacing) -> NetworkSettings:
-    """A network built in stages with those for a patch (voxels) at a spacing (mm), unless it has them or needs none.
-
-    Raises:
-        UsageError: no axis of the patch can be halved.
-    """
-    if network.stages != "auto" or network.name not in STAGED:
-        return network
-    assert network.base_features != "auto"
-    encoder: Literal["plain", "residual"] = "residual" if network.name == "residual_unet" else "plain"
-    try:
-        stages = unet_settings_for(patch, spacing, encoder=encoder, base_features=network.base_features)
-    except ValueError as error:
-        raise UsageError(f"network: {error}") from error
-    return replace(network, stages=stages)
 
 
 def network_of(plan: Plan | Config) -> nn.Module:

@@ -21,7 +21,7 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.inference.inferencer import InferenceSettings
 from vol3d.network.build import NetworkSettings
-from vol3d.network.unet import UNetSettings
+from vol3d.network.stages import UNetSettings
 from vol3d.postprocess.settings import PostprocessSettings
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.preprocess.pipeline import PreprocessSettings

@@ -32,10 +32,11 @@ from vol3d.files.runs import (
 from vol3d.tasks.assemble import load_weights, loss_of, network_of
 from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
+from vol3d.tasks.preparation import PreparedCase, prepare
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
-from vol3d.tasks.training_data import PreparedCase, batches_of, median_spacing, prepare, validation_of
+from vol3d.tasks.training_data import batches_of, median_spacing, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
@@ -86,11 +87,7 @@ class FoldTraining:
         split = self._split(fold)
         if not split["validation"]:
             self.config.training.check_without_validations()
-        cache = self.folder.parent / "cache"
-        training, validating = (
-            prepare([c for c in self.cases if c.name in names], self.config, cache, self.reporter, self.cascade)
-            for names in split.values()
-        )
+        training, validating = self._prepared(split)
         trainer = self._trainer(training, init)
         self._begin(trainer, split)
         validate = None
@@ -120,10 +117,19 @@ class FoldTraining:
         values = {} if best is None else {**self.validations.get(best.step, {}), "step": best.step}
         return TrainResult(self.folder, values, time.monotonic() - start)
 
-    def _refuse_to_go_on(self, _: int) -> None:
+    def _prepared(self, split: dict[str, list[str]]) -> list[list[PreparedCase]]:
+        """The cases to learn from and those held out."""
+        used = [c for c in self.cases if any(c.name in names for names in split.values())]
+        given = self.config.cache.folder
+        folder = Path(given) if given else self.folder.parent / "cache"
+        found = prepare(used, self.config, folder, self.reporter, self.cascade, asked=self._refuse_to_go_on)
+        prepared = {one.training.name: one for one in found}
+        return [[prepared[c.name] for c in used if c.name in names] for names in split.values()]
+
+    def _refuse_to_go_on(self, _: int = 0) -> None:
         """End what comes before the training where a stop is asked for."""
         if self.stop():
-            told = "stopped while the earlier run looked at the cases; the same command goes on from there"
+            told = "stopped while the cases were prepared; the same command goes on from there"
             raise StoppedError(told, signal=self.stop.signal)
 
     def _split(self, fold: str) -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ from vol3d.errors import UsageError
 from vol3d.files.identity import content_sha256
 from vol3d.files.nnunet import load_nnunet_checkpoint, nnunet_folds, read_plans
 from vol3d.network.nnunet import one_answer, unet_weights_of
-from vol3d.network.unet import UNetSettings
+from vol3d.network.stages import UNetSettings
 from vol3d.tasks.assemble import load_weights, network_of
 from vol3d.tasks.models import Model, Weights, check_overrides, overridden
 from vol3d.tasks.nnunet_plan import plan_of_nnunet

@@ -14,7 +14,7 @@ from vol3d.config.load import load
 from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case, case_sources
 from vol3d.datasets.dataset import Dataset, counted
-from vol3d.datasets.details import case_details
+from vol3d.datasets.details import CaseDetails, case_details
 from vol3d.datasets.dictionaries import dataset_of
 from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, fingerprint
 from vol3d.datasets.given import PathLike
@@ -28,9 +28,10 @@ from vol3d.shapes import Shape3
 from vol3d.tasks.assemble import choose_device
 from vol3d.tasks.dataset_report import Looked, report_page
 from vol3d.tasks.planning import Budget, Planned, fill, ignored_value
+from vol3d.tasks.preparation import measure
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.symmetries import mirrors_left_out
-from vol3d.tasks.training_data import measure
+from vol3d.tasks.workers import of_each
 
 PLAN, REPORT = "plan.yaml", "report.html"
 MUCH_COARSER = 4.0
@@ -152,13 +153,18 @@ def _measured(
 
 def _looked(cases: Sequence[Case], facts: Sequence[CaseFacts], planned: Planned, reporter: Reporter) -> list[Looked]:
     """What the regions of every case are made of."""
-    schema, looked = planned.config.data.schema(), []
+    schema = planned.config.data.schema()
+
+    def details(case: Case) -> CaseDetails:
+        image, labels = case_sources(case)
+        assert labels is not None
+        return case_details(case.name, image, labels, schema, labelled_box=case.labelled_box)
+
+    looked = []
     with reporter.progress("looking at regions", total=len(cases), unit="cases") as advance:
-        for case, found in zip(cases, facts, strict=True):
-            image, labels = case_sources(case)
-            assert labels is not None
-            details = case_details(case.name, image, labels, schema, labelled_box=case.labelled_box)
-            looked.append(Looked(case, found, details))
+        found = of_each(cases, details, doing="looked at")
+        for case, measured, one in zip(cases, facts, found, strict=True):
+            looked.append(Looked(case, measured, one))
             advance(1)
     return looked
 

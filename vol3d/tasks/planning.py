@@ -28,6 +28,8 @@ from vol3d.datasets.plan import (
     training_steps,
 )
 from vol3d.errors import UsageError
+from vol3d.network.build import with_stages
+from vol3d.network.presets import OWN_FEATURES, STAGES
 from vol3d.preprocess.resample import resized_shape
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.assemble import (
@@ -36,7 +38,6 @@ from vol3d.tasks.assemble import (
     check_step_regions,
     multiple_of,
     network_of,
-    with_stages,
 )
 from vol3d.tasks.forward import native_precision
 from vol3d.tasks.symmetries import mirrors_left_out, with_symmetries
@@ -52,6 +53,8 @@ USED = 0.85
 """The part of it that is planned with; the rest is for gaps between tensors and what convolutions work in."""
 LEAST_VOXELS = 16**3
 """What is smaller is no patch to learn from."""
+BY_PATCH = ("unet", "residual_unet", "dynunet")
+"""Networks whose stages follow from the patch."""
 ENDLESS = 10_000
 """Epochs of a training that its time ends."""
 
@@ -252,9 +255,10 @@ def _sized(config: Config, found: Fingerprint, kind: Kind, voxels: int) -> Confi
     given = None if sampling.patch == "auto" else sampling.patch
     planned = patch_plan(found, spacing, kind, _thin(config, found), voxels=voxels, patch=given)
     patch = planned.patch
-    if network.base_features == "auto":
-        network = replace(network, base_features=FEATURES[kind])
-    network = with_stages(network, patch, spacing)
+    try:
+        network = with_stages(network, patch, spacing, FEATURES[kind])
+    except ValueError as error:
+        raise UsageError(f"network: {error}") from error
     if sampling.patch == "auto":
         patch = Shape3(*(-(-n // m) * m for n, m in zip(patch, multiple_of(network), strict=True)))
     sampling = replace(sampling, patch=patch, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
@@ -309,11 +313,17 @@ def _tell_sizes(
         why["sampling.batch"] = f"as many as fit, two or more, up to 5 % of the data's voxels; {step}"
     if config.network.base_features == "auto":
         why["network.base_features"] = (
-            "fewer than nnU-Net's 32, for time is short on a CPU" if budget.kind == "cpu" else "nnU-Net's"
+            "the network's own"
+            if config.network.name in OWN_FEATURES
+            else "fewer than nnU-Net's 32, for time is short on a CPU"
+            if budget.kind == "cpu"
+            else "nnU-Net's"
         )
-    if config.network.stages == "auto" and filled.network.stages != "auto":
+    if config.network.stages == "auto" and config.network.name in STAGES:
         why["network.stages"] = (
             "an axis is halved while 4 voxels are left and its spacing is within twice the finest (nnU-Net's rule)"
+            if config.network.name in BY_PATCH
+            else "the network's own"
         )
 
 

@@ -90,6 +90,7 @@ class Trainer:
         self._bad_cases: list[list[str]] = []  # of the steps since the last good one
         self._epoch_losses: list[float] = []
         self._pace = Pace()
+        self._longest_event = 0.0  # seconds that telling of an epoch took, which may save
         self._best: dict[str, Tensor] | None = None  # of the stage, if the next one begins with it
         self._trainable = trainable(network)
         for stage in settings.stages:
@@ -195,8 +196,9 @@ class Trainer:
         raise RuntimeError(f"expected batches to the end of the stage, got the last one at step {self.step}")
 
     def _update(self, batch: PatchBatch, on_event: OnEvent) -> None:
+        rate = self.course.rate * self._slower
         for group in self.optimiser.param_groups:
-            group["lr"] = self.course.rate * self._slower
+            group["lr"] = rate
         loss = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         if not torch.isfinite(loss + norm):
@@ -252,7 +254,6 @@ class Trainer:
         on_event(Event("back", self.step, {"to": self._good["step"]}, cases))
 
     def _end_epoch(self, validate: Validate | None, on_event: OnEvent) -> None:
-        start = time.monotonic()
         losses, self._epoch_losses = self._epoch_losses, []
         values = {
             "epoch": -(-self.step // self.settings.steps_per_epoch),
@@ -263,14 +264,13 @@ class Trainer:
             **({"stage": self.course.part.number + 1} if self.settings.stages else {}),
             **self._pace.told(),
         }
-        validates = validate is not None and self._validation_is_due()
-        if validate is not None and validates:
+        if validate is not None and self._validation_is_due():
             self._validate(validate, on_event)
         if not self._bad_cases and all(bool(torch.isfinite(value).all()) for value in self.network.parameters()):
             self._good = self._snapshot()
+        start = time.monotonic()
         on_event(Event("epoch", self.step, values))
-        if validates:
-            self.course.reserve = max(self.course.reserve, time.monotonic() - start)
+        self._longest_event = max(self._longest_event, time.monotonic() - start)
 
     def _validation_is_due(self) -> bool:
         """At the end, for a stage that begins with the best, and now and then within its share of the time."""
@@ -285,7 +285,10 @@ class Trainer:
     def _validate(self, validate: Validate, on_event: OnEvent) -> None:
         start = time.monotonic()
         values = validate(self.averaged)
-        self.validation_seconds += time.monotonic() - start
+        took = time.monotonic() - start
+        self.validation_seconds += took
+        # Before the epoch is told: if this leaves no time for more steps, it is the last.
+        self.course.reserve = max(self.course.reserve, took + self._longest_event)
         best = self.course.validated(values.get(self.settings.select_by, 0.0))
         if best and self.course.follows_best():
             self._best = _copied(self.averaged.state_dict())
