@@ -343,7 +343,7 @@ def test_what_the_user_says_is_taken_and_its_memory_told() -> None:
 
 def test_the_length_follows_the_data_unless_the_time_or_the_user_says_it() -> None:
     steps = [training_steps(hippocampus(n), Shape3(40, 56, 40), Spacing(1, 1, 1)).value for n in (3, 260, 1040, 20_000)]
-    assert steps[0] == 4_000 and steps[2] == pytest.approx(2 * steps[1], rel=0.01) and steps[3] == 100_000
+    assert steps[0] == 8_000 and steps[2] == pytest.approx(2 * steps[1], rel=0.01) and steps[3] == 100_000
     assert planned_for(hippocampus(), Budget("cpu"), "training.epochs=7").config.training.epochs == 7
     timed = planned_for(hippocampus(), Budget("cpu"), "training.max_minutes=3")
     assert timed.config.training.steps == 10**6 and "ends it after 3 minutes" in timed.why["training.epochs"]

@@ -1,5 +1,6 @@
 """Grey values normalised by those of an organ: in the training and in a prediction, or a sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,17 @@ import numpy as np
 import pytest
 from tiny import TINY_TRAINING
 
+from vol3d.config.load import load
+from vol3d.config.tree import Config
+from vol3d.datasets.cases import open_image, open_label
+from vol3d.datasets.dictionaries import dataset_of
 from vol3d.errors import InputError, UsageError
+from vol3d.preprocess.pipeline import image_view
+from vol3d.tasks.preparation import prepare
+from vol3d.tasks.reporter import Silent
 from vol3d.tasks.run import load_run
 from vol3d.tasks.train import train
+from vol3d.volume.source import read_all
 
 BY_ORGAN = (
     *TINY_TRAINING,
@@ -52,12 +61,22 @@ def test_a_run_that_looks_at_the_organ_needs_it_everywhere(tiny_data: Path, tmp_
     assert changed.any() and changed.sum() <= (~inside).sum()
 
 
+def test_the_cache_tells_organ_masks_apart(tiny_data: Path, tmp_path: Path) -> None:
+    first = dataset_of(cases(tiny_data)).cases[0]
+    overrides = [*BY_ORGAN, "data.labels={tube: [1]}", "preprocess.spacing=stored"]
+    config = load(Config, text=None, name="test", overrides=overrides)
+    other = tmp_path / "other.nii.gz"
+    stored = nibabel.load(str(first.organ_mask))
+    nibabel.save(nibabel.Nifti1Image(np.ones(stored.shape, np.uint8), stored.affine), other)
+    seen = [
+        read_all(prepare([case], config, tmp_path / "cache", Silent())[0].training.image)
+        for case in (first, replace(first, organ_mask=other), first)
+    ]
+    assert not np.array_equal(seen[0], seen[1]) and np.array_equal(seen[0], seen[2])
+
+
 def view_of(run: Any, image: Path, organ: Path) -> Any:
     """What the network of a run sees of an image."""
-    from vol3d.datasets.cases import open_image, open_label
-    from vol3d.preprocess.pipeline import image_view
-    from vol3d.volume.source import read_all
-
     source = open_image([image])
     return read_all(image_view(source, run.models[0].plan.preprocess, organ=open_label(organ, image=source)))
 

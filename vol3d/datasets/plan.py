@@ -28,7 +28,7 @@ SHARE_OF_DATA = 0.05
 """No batch sees more of the data's voxels (nnU-Net's)."""
 COVERED = 0.25
 """A patch that covers less of the median case sees too little around it (nnU-Net's)."""
-STEPS = (4_000, 100_000)
+STEPS = (8_000, 100_000)
 STEPS_OF_A_CUBE = 750.0
 
 

@@ -2,13 +2,12 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.config.dump import flow
 from vol3d.datasets.cases import Case, case_sources
 from vol3d.datasets.dataset import Dataset
 from vol3d.datasets.details import CaseDetails
@@ -95,20 +94,8 @@ def report_page(
 
 
 def _plan_rows(planned: Planned) -> Iterable[tuple[str, str, str]]:
-    for key, decided, why in planned.decisions():
-        value = flow(_brief(decided))
+    for key, value, why in planned.decisions():
         yield key, value if len(value) <= 160 else f"{value[:157]}...", why
-
-
-def _brief(value: object) -> object:
-    """Settings without what is as it is by default."""
-    if isinstance(value, tuple) and not hasattr(value, "_asdict"):
-        return tuple(_brief(one) for one in value)
-    if not is_dataclass(value):
-        return value
-    every = [one.name for one in fields(value)]
-    usual = {one.name: one.default for one in fields(value)}
-    return {name: getattr(value, name) for n, name in enumerate(every) if not n or getattr(value, name) != usual[name]}
 
 
 def _by_source(looked: Sequence[Looked], sources: Sequence[str]) -> Table:

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vol3d.config.dump import flow
 from vol3d.config.load import load
 from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case, case_sources
@@ -57,9 +56,7 @@ class PlanResult:
             "plan": None if self.plan_file is None else str(self.plan_file),
             "report": None if self.report_file is None else str(self.report_file),
             "cases": len(planned.found.cases),
-            "decisions": [
-                {"setting": key, "value": flow(value), "why": why} for key, value, why in planned.decisions()
-            ],
+            "decisions": [{"setting": key, "value": value, "why": why} for key, value, why in planned.decisions()],
             "step_gb": round(planned.step_gb, 3),
             "memory_gb": planned.budget.memory_gb,
             "covered": round(planned.covered, 4),

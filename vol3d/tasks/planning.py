@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from vol3d.config.dump import dump
+from vol3d.config.dump import dump, flow
 from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.description import IGNORE
 from vol3d.datasets.fingerprint import Fingerprint
@@ -116,17 +116,28 @@ class Planned:
         """What a training step takes, in GB."""
         return self.memory.gigabytes(_batch_voxels(self.config))
 
-    def decisions(self) -> Iterator[tuple[str, object, str]]:
-        """What was decided: dotted key, value and reason, in the order of the configuration."""
+    def decisions(self) -> Iterator[tuple[str, str, str]]:
+        """What was decided: dotted key, value as YAML and reason, in the order of the configuration."""
         for section in fields(self.config):
             settings = getattr(self.config, section.name)
             for one in fields(settings):
                 if reason := self.why.get(f"{section.name}.{one.name}"):
-                    yield f"{section.name}.{one.name}", getattr(settings, one.name), reason
+                    yield f"{section.name}.{one.name}", flow(_brief(getattr(settings, one.name))), reason
 
     def text(self) -> str:
         """The configuration as YAML, each choice below its reason."""
         return dump(self.config, comments=self.why)
+
+
+def _brief(value: object) -> object:
+    """Settings without what is as it is by default."""
+    if isinstance(value, tuple) and not hasattr(value, "_asdict"):
+        return tuple(_brief(one) for one in value)
+    if not is_dataclass(value):
+        return value
+    every = [one.name for one in fields(value)]
+    usual = {one.name: one.default for one in fields(value)}
+    return {name: getattr(value, name) for n, name in enumerate(every) if not n or getattr(value, name) != usual[name]}
 
 
 def fill(
