@@ -10,7 +10,7 @@ do not meet:
     datasets/ patches/ network/ inference/ postprocess/ metrics/
         cases and the plan; cubes to learn from; U-Nets; windows and blending; steps on masks; scores
     preprocess/                                               orient, normalise, crop, resample: views
-    regions/                                                  components, distances, 2x2x2 cubes
+    regions/                                                  components, distances, centre lines, 2x2x2 cubes
     files/                                                    the only room that opens files
     volume/                                                   sources, sinks, the label schema
     geometry/                                                 affines, boxes, grids, blending curves
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vol3d.network.build import register_network
     from vol3d.patches.augmentations import register_augmentation
     from vol3d.postprocess.steps import register_step
+    from vol3d.tasks.cross_validate import cross_validate
     from vol3d.tasks.evaluate import evaluate
     from vol3d.tasks.plan import plan
     from vol3d.tasks.predict import predict
@@ -41,6 +42,7 @@ __all__ = [
     "Run",
     "Volume",
     "__version__",
+    "cross_validate",
     "error_map",
     "evaluate",
     "load_run",
@@ -59,6 +61,7 @@ __all__ = [
 _WHERE = {
     "Run": "tasks.run",
     "Volume": "volume.volume",
+    "cross_validate": "tasks.cross_validate",
     "error_map": "viewer.error_map",
     "evaluate": "tasks.evaluate",
     "load_run": "tasks.run",

@@ -45,7 +45,7 @@ def named(cell: str) -> str:
 
 def actions(command: str) -> dict[str, argparse.Action]:
     parser = argparse.ArgumentParser(add_help=False)
-    importlib.import_module(f"vol3d.commands.{command}").configure(parser)
+    importlib.import_module(f"vol3d.commands.{command.replace('-', '_')}").configure(parser)
     return {str((a.option_strings or [a.metavar])[0]): a for a in parser._actions}
 
 
@@ -131,7 +131,9 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     quick = ("training.epochs=1", "training.steps_per_epoch=2", "sampling.batch=1", "network.base_features=4")
     trained = checked("train", data, "--out", run, *quick, "inference.mirror_axes=[]")
     assert Path(trained["run"]) == run / "fold_0"
-    assert set(trained["best"]) <= {"dice", "surface_dice", "hit", "fp", "miss", "step"}
+    areas = {"dice_area", "surface_dice_area", "best_threshold", "plateau_width"}
+    assert set(trained["best"]) <= {"dice", "surface_dice", "hit", "fp", "miss", "step", *areas}
+    checked("cross-validate", run)
 
     case = data / "kidney_1"
     predicted = checked("predict", case / "images", "--model", run, "--out", out, "--organ-mask", case / "kidney_mask")
@@ -155,5 +157,5 @@ def test_what_a_benchmark_prints(
     assert main(["benchmark", "--json"]) == 2
     assert capsys.readouterr().out == ""  # after an error stdout is empty
     names = re.findall(r"`([\w-]+)`", next(cells[2] for cells in rows("## vol3d benchmark") if cells[0] == "`NAME`"))
-    assert set(names) == {*benchmark_task.SPEED, *benchmark_task.ACCURACY, *benchmark_task.PREDICTION}
+    assert set(names) == {*benchmark_task.NAMES}
     assert benchmark.HELP

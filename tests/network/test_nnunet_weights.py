@@ -7,7 +7,7 @@ import pytest
 import torch
 from nnunet_results import PLAIN, RESIDUAL, architecture, nnunet_names, random_unet
 
-from vol3d.network.nnunet import one_answer, unet_settings_of, unet_weights_of
+from vol3d.network.nnunet import in_our_axes, one_answer, unet_settings_of, unet_weights_of
 from vol3d.network.stages import UNetSettings
 from vol3d.network.unet import UNet
 from vol3d.shapes import Shape3
@@ -47,6 +47,19 @@ def test_a_network_without_biases_gets_none() -> None:
 
 def test_what_has_no_counterpart_keeps_its_name() -> None:
     assert unet_weights_of({"encoder.attention.weight": torch.zeros(1)}, PLAIN).keys() == {"encoder.attention.weight"}
+
+
+@BOTH
+def test_kernels_of_turned_axes_are_turned_back(settings: UNetSettings) -> None:
+    network = random_unet(settings)
+    stages, weights = in_our_axes(settings, network.state_dict(), (2, 0, 1))  # their z, y, x are our x, z, y
+    ours = UNet(stages, 1, 3).eval()
+    ours.load_state_dict(weights)
+    image = torch.randn(1, 1, 4, 16, 8, generator=torch.Generator().manual_seed(1))  # x, z, y
+    with torch.no_grad():
+        theirs = network(image)
+        turned = ours(image.permute(0, 1, 3, 4, 2))
+    torch.testing.assert_close(turned, theirs.permute(0, 1, 3, 4, 2), atol=1e-4, rtol=1e-3)
 
 
 def test_two_classes_are_one_region() -> None:

@@ -11,13 +11,12 @@ from hypothesis import strategies as st
 from torch import Generator
 
 from vol3d.geometry.affine import from_spacing
-from vol3d.geometry.box import Box
 from vol3d.patches.augment import Augmenter
 from vol3d.patches.augmentations import AXES, BOUNDS, AugmentSettings
 from vol3d.patches.chance import Drawn
 from vol3d.patches.loader import ahead
-from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase, cut, places_of
-from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase
+from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import ArraySource
 
 AFFINE = from_spacing(Spacing(0.8, 1.0, 3.0))
@@ -44,8 +43,7 @@ def case(name: str = "a") -> TrainingCase:
     labels[0, 9:11, 14:16, 8:10] = 1
     labels[0, 15, 20, 10] = 2
     image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
-    rng = np.random.default_rng(0)
-    places = {"one": places_of(labels[0] == 1, rng), "two": places_of(labels[0] == 2, rng)}
+    places = {"one": np.argwhere(labels[0] == 1).astype(np.int32), "two": np.argwhere(labels[0] == 2).astype(np.int32)}
     return TrainingCase(name, ArraySource(image, AFFINE), ArraySource(labels, AFFINE), places)
 
 
@@ -81,17 +79,25 @@ def test_foreground_share_follows_its_schedule_and_regions_their_weights() -> No
 def test_cubes_stay_in_the_volume_wherever_the_foreground_is(share: float) -> None:
     corner = case()
     corner.labels.array[0, -1, 0, 0] = 3
-    corner = replace(corner, places={"corner": places_of(corner.labels.array[0] == 3, np.random.default_rng(0))})
+    corner = replace(corner, places={"corner": np.argwhere(corner.labels.array[0] == 3).astype(np.int32)})
     s = CubeSampler([corner], SamplingSettings(PATCH, foreground=share), PATCH, 2, 5)
     assert share == 0.0 or all((label == 3).any() for step in range(20) for label in s.sample(step, 0.0).labels)
     assert all((image[0] > 0).mean() > 0.99 for step in range(50) for image in s.sample(step, 0.0).images)
 
 
-def test_cutting_beyond_the_volume_gives_zeros() -> None:
-    part = cut(case().image, Box.at(Index3(-2, 29, 0), Shape3(4, 4, 4)))
-    assert not part[0, :2].any() and not part[0, :, 2:].any()
-    np.testing.assert_array_equal(part[0, 2:, :2], case().image.array[0, :2, 29:31, :4])
-    assert (cut(case().labels, Box.at(Index3(-2, 29, 0), Shape3(4, 4, 4)), 9)[0, :2] == 9).all()
+def beyond(name: str, labels: np.ndarray, edge: int = 9) -> np.ndarray:
+    """The labels of a cube that is larger than its volume, around it."""
+    only = replace(case(name), labels=ArraySource(labels, AFFINE), places={})
+    cube = Shape3(24, 35, 21)
+    return CubeSampler([only], SamplingSettings(Shape3(20, 31, 17)), cube, 1, 5, edge).sample(0, 0.0).labels[0]
+
+
+def test_beyond_the_volume_are_the_values_asked_for() -> None:
+    labels = case().labels.array
+    found = beyond("a", np.concatenate([labels, labels + 3]))
+    inner = (slice(None), slice(2, -2), slice(2, -2), slice(2, -2))
+    np.testing.assert_array_equal(found[inner], np.concatenate([labels, labels + 3]))
+    assert (found[0, :2] == 9).all() and (found[0, :, :, -2:] == 9).all() and not found[1, :2].any()
 
 
 def augmented(settings: AugmentSettings, spacing: Spacing = ISOTROPIC, seed: int = 0):  # type: ignore[no-untyped-def]
@@ -179,9 +185,6 @@ def test_a_skeleton_moves_with_the_labels_and_keeps_its_values() -> None:
     labels = with_skeleton.labels.array
     both = np.concatenate([labels, np.where(labels > 0, 5, 0).astype(np.uint8)])
     with_skeleton = replace(with_skeleton, labels=ArraySource(both, AFFINE))
-    cube = cut(with_skeleton.labels, Box.at(Index3(-2, 0, 0), Shape3(4, 4, 4)), 9)
-    assert (cube[0, :2] == 9).all() and not cube[1, :2].any()
-
     swap = tuple({1: 2, 2: 1}.get(v, v) for v in range(256))
     moving = replace(always("rotation", "elastic"), mirror_axes=AXES, quarter_turns=True)
     augmenter = Augmenter(moving, PATCH, ISOTROPIC, swap)
@@ -207,18 +210,23 @@ def test_an_error_in_a_thread_comes_out_where_its_batch_would_have() -> None:
 
 
 def test_every_patch_holds_a_voxel_whose_label_is_known() -> None:
-    rng = np.random.default_rng(0)
     known = np.zeros((20, 31, 17), dtype=np.bool_)
     known[17:, 2:4, 14] = True
     sparse = case("sparse")
     sparse.labels.array[0] = np.where(known, 1, 9)
-    sparse = replace(sparse, places={}, known=places_of(known, rng))
+    sparse = replace(sparse, places={}, known=np.argwhere(known).astype(np.int32))
     s = CubeSampler([sparse], SamplingSettings(PATCH, foreground=0.5), PATCH, 2, 5)
     labels = [label for step in range(100) for label in s.sample(step, 0.0).labels]
     assert all((label == 1).any() for label in labels)
     assert len({tuple(np.argwhere(label[0] == 1)[0]) for label in labels}) > 10  # not always at the same place
     with pytest.raises(ValueError, match="no label is known in nothing"):
-        CubeSampler([replace(sparse, name="nothing", known=places_of(known & False, rng))], s.settings, PATCH, 2, 5)
+        CubeSampler(
+            [replace(sparse, name="nothing", known=np.argwhere(known & False).astype(np.int32))],
+            s.settings,
+            PATCH,
+            2,
+            5,
+        )
 
 
 def test_a_mirror_along_x_exchanges_the_values_of_left_and_right() -> None:

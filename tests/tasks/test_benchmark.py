@@ -1,9 +1,11 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tiny import TINY_TRAINING, write_tiny_data
 
 from vol3d.errors import UsageError
 from vol3d.files.whole import load_volume
@@ -12,6 +14,7 @@ from vol3d.tasks import benchmark
 from vol3d.tasks.benchmark import Row, blobs, components, machine, run_benchmark, surface_dice
 from vol3d.tasks.benchmark_inference import dice
 from vol3d.tasks.benchmark_memory import Job, memory
+from vol3d.tasks.benchmark_training import training
 from vol3d.tasks.reporter import Silent
 
 
@@ -113,3 +116,43 @@ def test_memory_is_measured_by_depth(tmp_path: Path) -> None:
     assert len(peaks) == len(times) == 2
     assert peaks[0] is not None and peaks[1] is not None and 50 < peaks[0] < peaks[1] + 50
     assert load_volume(tmp_path / "masks" / "stack_130x64x64").array.shape == (1, 130, 64, 64)
+
+
+def short_training(**given: Any) -> list[Row]:
+    parts: dict[str, Any] = {"data": None, "run": None, "peer_python": None, "against": (), "reporter": Silent()}
+    parts |= {"script": benchmark._peer, "python": Path(sys.executable), "patch": Shape3(8, 16, 16)} | given
+    return training(**parts, batch=1, steps=1)
+
+
+def test_a_training_step_is_measured_beside_itself_and_nnunets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vol3d.tasks.benchmark_training.FEATURES", (4, 8))
+    monkeypatch.setattr("vol3d.tasks.benchmark_training.ROUNDS", 1)
+    notes = Notes()
+    (full,) = short_training(against=("nnunet",), reporter=notes)
+    assert full.name.startswith("noise: patch 8x16x16, batch 2, unet") and full.peer_name == "our step with dummy data"
+    assert full.ratio == pytest.approx((full.peer or 0) / (full.ours or 1)) and 0.05 < full.ratio < 3
+    assert any("not measured: nnU-Net" in note for note in notes.notes)
+    peer = fake_python(tmp_path / "python", '{"seconds": [3.0, 1.0, 2.0], "value": 7, "version": "2.8"}')
+    _, *steps, parameters = short_training(against=("nnunet",), peer_python=peer, python=peer)
+    assert [row.unit for row in steps] == ["s"] * len(steps) and len(steps) in (1, 2)
+    assert steps[0].name.startswith("patch 8x16x16, batch 1, stages 4-8")
+    assert (steps[0].ours, steps[0].ratio, parameters.ours) == (2.0, 1.0, 7)
+
+
+def test_the_pipeline_of_a_data_set_is_measured_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vol3d.tasks.benchmark_training.ONE_STEP", (*TINY_TRAINING, "training.epochs=1"))
+    data = write_tiny_data(tmp_path / "tiny")
+    with pytest.raises(UsageError, match="give --run"):
+        short_training(data=data)
+    for _ in range(2):  # the second finds the first's cache
+        (row,) = short_training(data=data, run=tmp_path / "run")
+    assert row.name.startswith("tiny: patch 8x16x16, batch 2, unet, float32")
+
+
+@pytest.mark.slow
+def test_our_step_runs_alone(tmp_path: Path) -> None:
+    job = {"patch": [8, 8, 8], "batch": 1, "features": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]], "classes": 3,
+           "threads": 1, "steps": 2, "warm_up": 1, "device": "cpu"}  # fmt: skip
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    found = benchmark._peer(Path(sys.executable), "vol3d_training.py", str(tmp_path / "job.json"), "float32")
+    assert len(found["seconds"]) == 2 and min(found["seconds"]) > 0 and found["value"] > 1000

@@ -233,26 +233,12 @@ def test_batches_are_functions_of_their_step_alone() -> None:
     assert all(torch.equal(a.images, b.images) for a, b in zip(early[5:], late, strict=True))
 
 
-def test_each_of_monais_networks_trains_by_its_name(tiny_data: Path, tmp_path: Path) -> None:
-    small = {"segresnet": "{init_filters: 8, blocks_down: [1, 1, 1], blocks_up: [1, 1]}"}
-    for name, options in small.items():
-        overrides = [*ONE_STEP, f"network.name={name}", f"network.options={options}"]
-        (result,) = train(tiny_data, out=tmp_path / name, overrides=overrides)
-        assert "dice" in result.best
-
-
-@pytest.mark.parametrize("name", ["dynunet", "residual_unet"])
-def test_the_staged_networks_train_by_their_name(name: str, tiny_data: Path, tmp_path: Path) -> None:
-    (result,) = train(tiny_data, out=tmp_path, overrides=[*ONE_STEP, f"network.name={name}"])
-    assert "dice" in result.best
-
-
-@pytest.mark.slow
-def test_swinunetr_trains_by_its_name(tiny_data: Path, tmp_path: Path) -> None:
-    overrides = [*ONE_STEP, "network.name=swinunetr", "network.options={feature_size: 12}",
-                 "sampling.patch={z: 32, y: 64, x: 32}"]  # fmt: skip
-    (result,) = train(tiny_data, out=tmp_path, overrides=overrides)
-    assert "dice" in result.best
+def test_batches_focus_on_components_in_every_stage(tiny_data: Path, tmp_path: Path) -> None:
+    staged = "training.stages=[{foreground: 0.1}, {foreground: 0.9}]"
+    overrides = [*ONE_STEP, "training.epochs=2", staged, "sampling.focus={components: 1, ends: 1}",
+                 "sampling.balance=sources", "sampling.cubes_per_case=2", "sampling.positive_cases=0.8"]  # fmt: skip
+    (result,) = train(tiny_data, out=tmp_path, fold="full", overrides=overrides)
+    assert load_checkpoint(result.run / "weights_last.pt")["step"] == 2
 
 
 def test_nested_regions_and_an_ignored_value_are_settings(tiny_data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from tiny import TINY_TRAINING
 
+from vol3d.config.load import load
+from vol3d.config.tree import Plan
 from vol3d.errors import StoppedError, UsageError
 from vol3d.files.runs import load_checkpoint, read_records
 from vol3d.tasks.reporter import Silent
@@ -45,6 +47,8 @@ def test_a_staged_training_stopped_anywhere_continues_to_the_same_bits(tiny_data
     fold = trained(tiny_data, tmp_path / "whole", STAGED, whole)
     assert "step 6: stage 2 of 2 begins with the best weights of the one before" in whole.told
     assert [r["stage"] for r in read_records(fold / "metrics.jsonl") if r["kind"] == "epoch"] == [1, 1, 2, 2]
+    plan = load(Plan, text=(fold / "plan.yaml").read_text(), name="plan")
+    assert plan.inference.window == (8, 8, 24)  # what the weights learned last
     expected = load_checkpoint(fold / "weights_last.pt")["weights"]
     for name, word in (("within", "step 3: "), ("border", "step 6: dice"), ("begun", "stage 2 of 2")):
         with pytest.raises(StoppedError):

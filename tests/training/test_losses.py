@@ -1,6 +1,6 @@
 """Losses: what they must say of perfect, empty, masked and coarser answers."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,7 @@ from vol3d.training.losses import (
     _TERMS,
     LossSettings,
     TermSettings,
+    _balanced,
     register_loss,
     segmentation_loss,
 )
@@ -231,6 +232,23 @@ def test_bfloat16_logits_are_summed_in_float32_under_autocast(activation: Activa
     assert torch.equal(loss, segmentation_loss(half.float(), reference, settings=everything))
 
 
+@activations
+@terms
+def test_nothing_leaves_the_device_nor_is_it_waited_for(name: str, activation: Activation) -> None:
+    # Tensors without values: what asks for one, or mixes them with the CPU's, raises.
+    logits, reference = batch(activation)
+    given = {f.name: getattr(reference, f.name) for f in fields(reference)} | {"weights": torch.ones(3)}
+    away = Reference(**{key: x.to("meta") if isinstance(x, Tensor) else x for key, x in given.items()})
+    leaf = logits.to("meta").requires_grad_()
+    loss = _TERMS[name](leaf, away, LossSettings())
+    if name not in _FULL_RESOLUTION:
+        coarse = leaf[..., ::2]
+        loss = loss + _TERMS[name](coarse, away.at(coarse.shape[2:]), LossSettings())
+    loss = _balanced([(1.0, loss), (0.5, loss)])
+    loss.backward()
+    assert loss.device.type == "meta"
+
+
 @given(st.lists(st.sampled_from([(1, 2, 1), (2, 2, 2), (1, 3, 2)]), max_size=3))
 def test_resolutions_of_one_answer_give_its_loss(strides: list[tuple[int, int, int]]) -> None:
     # the target constant over the coarsest voxels: every resolution then has the same loss
@@ -302,7 +320,7 @@ def test_a_target_of_another_shape_is_refused() -> None:
         ({"terms": {}}, "weights must be"),
         ({"terms": {"dice": -1.0}}, "weights must be"),
         ({"terms": {"dice": 0.0, "focal": TermSettings(0.0)}}, "weights must be"),
-        ({"terms": {"dice": TermSettings(ramp=(0.0, 0.1))}}, "terms: one must count from the start"),
+        ({"terms": {"dice": TermSettings(1.0, ramp=(0.0, 0.1))}}, "terms: one must count from the start"),
         ({"region_weights": {"vessel": 0.0}}, "region_weights: vessel must be more than 0, got 0"),
         ({"smooth": 0.0}, "smooth"),
         ({"focal_gamma": 0.5}, "focal_gamma"),
@@ -321,15 +339,17 @@ def test_impossible_settings_are_refused(change: dict[str, object], message: str
 @pytest.mark.parametrize("ramp", [(-0.1, 0.5), (0.5, 0.4), (0.5, 1.1)])
 def test_an_impossible_ramp_is_refused(ramp: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="ramp must be two shares of the training in order"):
-        TermSettings(ramp=ramp)
+        TermSettings(1.0, ramp=ramp)
 
 
 def test_terms_are_read_as_numbers_and_as_sections() -> None:
-    text = "terms: {dice: 1, surface_dice: {weight: 0.5, ramp: [0.2, 0.5]}, focal: {}}"
+    text = "terms: {dice: 1, surface_dice: {weight: 0.5, ramp: [0.2, 0.5]}}"
     settings = load(LossSettings, text=text, name="a.yaml", overrides=["terms.surface_dice.weight=2"])
     late = TermSettings(2.0, ramp=(0.2, 0.5))
-    assert settings.terms == {"dice": 1.0, "surface_dice": late, "focal": TermSettings()}
+    assert settings.terms == {"dice": 1.0, "surface_dice": late}
     assert load(LossSettings, text=dump(settings), name="b.yaml") == settings
+    with pytest.raises(UsageError, match=r"terms\.dice: missing: weight"):  # that of the file is not known there
+        load(LossSettings, text="terms: {dice: 0.5, focal: 1}", name="c.yaml", overrides=["terms.dice.ramp=[0.1, 0.2]"])
     with pytest.raises(UsageError, match=r"terms\.surface_dice\.wieght: unknown key, did you mean 'weight'"):
         load(LossSettings, text="terms: {surface_dice: {wieght: 0.5}}", name="c.yaml")
 

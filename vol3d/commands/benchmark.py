@@ -15,11 +15,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "name",
         metavar="NAME",
         nargs="?",
-        help="surface-dice, inference, memory, hippocampus, ...: see docs/cli.md",
+        help="surface-dice, inference, training, hippocampus, ...: see docs/cli.md",
     )
     parser.add_argument("--data", metavar="PATH", type=Path, help="data set to train on; an image for inference")
     parser.add_argument("--run", metavar="DIR", type=Path, help="a folder to work in; the trained run of inference")
-    parser.add_argument("--against", metavar="PEERS", default="monai,nnunet", help="whom inference is measured beside")
+    parser.add_argument(
+        "--against", metavar="PEERS", default="monai,nnunet", help="whom inference and training are measured beside"
+    )
     parser.add_argument("--size", metavar="N", type=int, default=160, help="edge of inference's volume, voxels")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write the record there, e.g. benchmarks/NAME.json")
     parser.add_argument(
@@ -34,13 +36,11 @@ def run(arguments: argparse.Namespace) -> Outcome:
     """Run one benchmark, or write the page of all."""
     from vol3d.commands.console import Console
     from vol3d.errors import UsageError
-    from vol3d.tasks.benchmark import ACCURACY, PREDICTION, SPEED, rows_table, run_benchmark
+    from vol3d.tasks.benchmark import NAMES, rows_table, run_benchmark
     from vol3d.tasks.benchmarks_page import write_page
 
     if arguments.report == (arguments.name is not None):
-        raise UsageError(
-            f"expected either --report or a benchmark's name: {', '.join((*SPEED, *ACCURACY, *PREDICTION))}"
-        )
+        raise UsageError(f"expected either --report or a benchmark's name: {', '.join(NAMES)}")
     if arguments.report:
         page = arguments.out or Path("BENCHMARKS.md")
         text = write_page(Path("benchmarks"), page)

@@ -18,7 +18,7 @@ from vol3d.commands.outcome import Outcome
 from vol3d.errors import Vol3dError, is_out_of_memory
 from vol3d.version import __version__
 
-COMMANDS = ("train", "predict", "view", "evaluate", "plan", "info", "phantom", "benchmark")
+COMMANDS = ("train", "predict", "view", "evaluate", "cross-validate", "plan", "info", "phantom", "benchmark")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,7 +60,7 @@ def main_view(argv: Sequence[str] | None = None) -> int:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"vol3d.commands.{name}")
+    return importlib.import_module(f"vol3d.commands.{name.replace('-', '_')}")
 
 
 def _run(name: str, prog: str, argv: Sequence[str] | None) -> int:

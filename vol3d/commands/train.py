@@ -17,7 +17,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/NAME-OF-DATASET)")
     parser.add_argument("--fold", default="0", help="number of the held-out fold, each, or full (default: 0)")
     parser.add_argument("--resume", action="store_true", help="continue a stopped or killed run")
-    parser.add_argument("--init", type=Path, metavar="RUN|WEIGHTS", help="begin with these weights")
+    parser.add_argument("--init", type=Path, metavar="RUN|WEIGHTS", help="begin with these weights, ours or others'")
+    parser.add_argument("--trust-pickle", action="store_true", help="open others' weights even if they can run code")
     parser.add_argument("--cascade", type=Path, metavar="RUN", help="an earlier run; what it says become channels")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         cascade=arguments.cascade,
         device=arguments.device,
         memory_gb=arguments.memory_gb,
+        trust_pickle=arguments.trust_pickle,
         dry_run=arguments.dry_run,
         reporter=Console(),
     )

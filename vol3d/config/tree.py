@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from vol3d.datasets.cache import CacheSettings
+from vol3d.datasets.splits import SPLITS
 from vol3d.inference.inferencer import InferenceSettings
 from vol3d.metrics.report import MEAN
 from vol3d.network.build import NetworkSettings
@@ -26,16 +27,19 @@ class DataSettings:
 
     labels gives each region its label values, outer regions before inner; channels names the image's
     channels; ignore_label marks voxels that are not known and count nowhere. folds is the number of
-    parts of the cross-validation. colours are red, green, blue from 0 to 255 for regions that want
-    another than their place gives them. mirror_pairs are left and right regions that change places in a
-    mirror along x. slices says what a data set's single TIFF or PNG slices are: one volume, or a case each.
-    cascade names the regions of an earlier run whose probabilities follow the image's channels.
+    parts of the cross-validation; split says how they come about: kfold, source (whose cases stay
+    together), leave_one_out, or a JSON file that names the cases of each. colours are red, green, blue
+    from 0 to 255 for regions that want another than their place gives them. mirror_pairs are left and
+    right regions that change places in a mirror along x. slices says what a data set's single TIFF or PNG
+    slices are: one volume, or a case each. cascade names the regions of an earlier run whose probabilities
+    follow the image's channels.
     """
 
     labels: dict[str, tuple[int, ...]] | Literal["auto"] = "auto"
     ignore_label: int | None = None
     channels: tuple[str, ...] | Literal["auto"] = "auto"
     folds: int = 5
+    split: str = "kfold"
     colours: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     mirror_pairs: Pairs | Literal["auto"] = "auto"
     slices: Literal["volume", "cases"] = "volume"
@@ -44,6 +48,8 @@ class DataSettings:
     def __post_init__(self) -> None:
         if self.folds < 2:
             raise ValueError(f"folds must be at least 2, got {self.folds}")
+        if self.split not in SPLITS and not self.split.endswith(".json"):
+            raise ValueError(f"split: expected {', '.join(SPLITS)} or a file NAME.json, got {self.split!r}")
         if len(set(self.cascade)) < len(self.cascade):
             raise ValueError(f"cascade: names must differ, got {', '.join(self.cascade)}")
         if self.labels != "auto":

@@ -1,23 +1,16 @@
 """nnU-Net's results folders: plans.json, dataset.json and fold_K/checkpoint_final.pth.
 
-Its checkpoints are pickles, which can run code when they are opened. They are read by torch's restricted
-unpickler, which knows tensors and plain values; what else nnU-Net puts there, NumPy's numbers, is allowed
-by name.
+Its checkpoints are pickles, read as files/pickled.py says.
 """
 
 import json
-import pickle
-import re
-import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vol3d.errors import CheckpointError
 from vol3d.files.atomic import read_text
+from vol3d.files.pickled import load_pickled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,7 +81,15 @@ def load_nnunet_checkpoint(path: Path, *, trust_pickle: bool = False) -> NnunetC
     Raises:
         CheckpointError: damaged, no checkpoint of nnU-Net, or it holds more than tensors and plain values.
     """
-    content = _loaded(path, trust_pickle)
+    return nnunet_checkpoint_of(load_pickled(path, trust_pickle=trust_pickle), path)
+
+
+def nnunet_checkpoint_of(content: Any, path: Path) -> NnunetCheckpoint:
+    """What a file of nnU-Net holds, once it is loaded.
+
+    Raises:
+        CheckpointError: no checkpoint of nnU-Net.
+    """
     try:
         weights, configuration = content["network_weights"], content["init_args"]["configuration"]
         mirror_axes = tuple(int(axis) for axis in content.get("inference_allowed_mirroring_axes") or ())
@@ -98,39 +99,3 @@ def load_nnunet_checkpoint(path: Path, *, trust_pickle: bool = False) -> NnunetC
             f"{path} is no checkpoint of nnU-Net v2: expected network_weights and init_args with a configuration"
         ) from error
     return NnunetCheckpoint(named, str(configuration), mirror_axes)
-
-
-def _loaded(path: Path, trust_pickle: bool) -> Any:
-    import torch
-
-    # Mapped into memory, so that the optimizer's state, two thirds of the file, is never read.
-    mapped = zipfile.is_zipfile(path)
-    try:
-        with torch.serialization.safe_globals(_harmless()):
-            return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=mapped)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+)", str(error))
-        what = named[1] if named and not trust_pickle else "what is no checkpoint"
-        hint = "" if trust_pickle else "; if you trust whom it is from, --trust-pickle opens it all the same"
-        raise CheckpointError(
-            f"{path} holds {what}, more than tensors and plain values: such a file can run code when it is opened{hint}"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-        raise CheckpointError(f"{path} cannot be read ({' '.join(str(error).split())[:200]})") from error
-
-
-def _harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What NumPy's scalars and arrays are pickled by, under the names of both its generations."""
-    from numpy._core import multiarray
-
-    numbers = (np.float64, np.float32, np.float16, np.int64, np.int32, np.uint8, np.bool_)
-    return [
-        *(
-            (function, f"{module}.multiarray.{function.__name__}")
-            for function in (multiarray.scalar, multiarray._reconstruct)
-            for module in ("numpy.core", "numpy._core")
-        ),
-        np.ndarray,
-        np.dtype,
-        *(type(np.dtype(one)) for one in numbers),
-    ]

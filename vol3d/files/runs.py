@@ -62,6 +62,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file carries the hash that checkpoints of vol3d have."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return bool(_hash_entry(archive))
+
+
 def checkpoint_sha256(path: Path) -> str:
     """The hash that a checkpoint carries: the model's identity."""
     _verify(path)

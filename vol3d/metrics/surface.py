@@ -44,10 +44,15 @@ def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], spacing: Spacing) 
 def _matched_share(counts: NDArray[np.int64], spacing: Spacing) -> float | None:
     matched = counts.copy()
     matched[[0, 255]] = matched[:, [0, 255]] = 0
+    return matched_share(*(c.sum(axis=0) + c.sum(axis=1) for c in (matched, counts)), spacing=spacing)
+
+
+def matched_share(matched: NDArray[np.int64], all_: NDArray[np.int64], *, spacing: Spacing) -> float | None:
+    """Surface Dice at tolerance 0 of counts of codes, (256,) each: of both masks' cubes, those that match and all."""
     table = area_table(spacing)
     # Both sums run over the same codes in the same order, so that equal masks score 1 exactly.
-    total = table @ (counts.sum(axis=0) + counts.sum(axis=1))
-    return float(table @ (matched.sum(axis=0) + matched.sum(axis=1)) / total) if total else None
+    total = table @ all_
+    return float(table @ matched / total) if total else None
 
 
 def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing, *, tolerance_mm: float) -> float | None:

@@ -6,6 +6,7 @@ keep their values; convolutions before an instance norm lose their bias, which t
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -76,6 +77,20 @@ def unet_weights_of(weights: Mapping[str, Tensor], settings: UNetSettings) -> di
         if (up := ours.get(f"decoder.ups.{stage}.weight")) is not None:
             ours.setdefault(f"decoder.ups.{stage}.bias", torch.zeros(up.shape[1]))
     return ours
+
+
+def in_our_axes(
+    settings: UNetSettings, weights: Mapping[str, Tensor], transposed: Sequence[int]
+) -> tuple[UNetSettings, dict[str, Tensor]]:
+    """The U-Net for images (z, y, x) whose own axes are those of nnU-Net's transpose_forward: kernels turned back."""
+    order = [list(transposed).index(axis) for axis in range(3)]
+
+    def turned(triple: Shape3) -> Shape3:
+        return Shape3(*(triple[axis] for axis in order))
+
+    ours = replace(settings, kernels=tuple(map(turned, settings.kernels)), strides=tuple(map(turned, settings.strides)))
+    axes = (0, 1, *(2 + axis for axis in order))
+    return ours, {name: value.permute(axes) if value.ndim == 5 else value for name, value in weights.items()}
 
 
 def one_answer(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ CUBES_AT_ONCE = 1 << 19
 
 _Corner = tuple[int, int, int]
 _CORNERS: tuple[_Corner, ...] = tuple((z, y, x) for z, y, x in product((0, 1), repeat=3))  # in bit order
+_NEIGHBOURS = (slice(None, -1), slice(1, None))
 
 
 def cube_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -62,6 +63,33 @@ def outline_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def outline_codes(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """The codes of the prisms of outline_counts, for a (1, Y, X) mask: (1, Y + 1, X + 1)."""
     return cube_codes(mask)[1:] * np.uint8(17)
+
+
+def uneven_corners(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The eight corners, (8, n) in bit order, of the cubes between planes (D, Y, X) whose corners differ.
+
+    For whole numbers up to 255 rather than masks: whatever is asked of the corners, all others answer 0 or 255.
+    """
+    low = high = planes
+    for axis in range(3):
+        before, after = (tuple(part if a == axis else slice(None) for a in range(3)) for part in _NEIGHBOURS)
+        low, high = np.minimum(low[before], low[after]), np.maximum(high[before], high[after])
+    uneven: NDArray[np.bool_] = np.zeros(planes.shape, dtype=np.bool_)  # in the planes' own places
+    uneven[:-1, :-1, :-1] = low != high
+    first = np.flatnonzero(uneven)
+    _, height, width = planes.shape
+    flat, corners = planes.reshape(-1), np.empty((8, len(first)), dtype=np.uint8)
+    for bit, (dz, dy, dx) in enumerate(_CORNERS):
+        flat.take(first + ((dz * height + dy) * width + dx), out=corners[bit])
+    return corners
+
+
+def codes_of_corners(corners: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The codes (n,) of cubes whose corners (8, n) are in a mask or not."""
+    codes = np.zeros(corners.shape[1], dtype=np.uint8)
+    for bit, corner in enumerate(corners.view(np.uint8)):
+        codes |= corner << np.uint8(bit)
+    return codes
 
 
 def slab_depth(shape: Shape3) -> int:

@@ -35,6 +35,7 @@ from vol3d.tasks.accuracy import hippocampus, kidneys, vessels
 from vol3d.tasks.benchmark_inference import Peer, inference
 from vol3d.tasks.benchmark_memory import memory
 from vol3d.tasks.benchmark_row import Row
+from vol3d.tasks.benchmark_training import training
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.volume.source import filling
 
@@ -56,11 +57,11 @@ def run_benchmark(
     size: int = 160,
     reporter: Reporter = Silent(),  # noqa: B008  # has no state
 ) -> dict[str, Any]:
-    """Run one of SPEED, ACCURACY or PREDICTION and return its record, also written to out.
+    """Run one of NAMES and return its record, also written to out.
 
     peer_python has the peers we do not install. Accuracy is trained on data and keeps its work in run. inference
     takes a trained run and an image (data), of which it makes a volume of size^3, and the peers that against
-    names; memory works in run.
+    names; memory works in run. training needs no data, or preprocesses them in run, and takes nnU-Net as a peer.
 
     Raises:
         UsageError: the name is not known, data or run is missing, or a peer cannot be run.
@@ -89,13 +90,25 @@ def run_benchmark(
         )
         command += f" --against {','.join(against)} --size {size} --data IMAGE --run RUN"
         command += " --peer-python PATH" if peer_python else ""
+    elif name == "training":
+        rows = training(
+            data=data,
+            run=run,
+            peer_python=peer_python,
+            against=against,
+            script=_peer,
+            python=Path(sys.executable),
+            reporter=reporter,
+        )
+        command += f" --against {','.join(against)}" + (" --data DIR --run DIR" if data else "")
+        command += " --peer-python PATH" if peer_python else ""
     elif name == "memory":
         if run is None:
             raise UsageError("benchmark memory writes large volumes: give --run (a folder to work in)")
         rows = memory(run=run, reporter=reporter)
         command += " --run DIR"
     else:
-        raise UsageError(f"no benchmark {name!r}; expected one of {', '.join((*SPEED, *ACCURACY, *PREDICTION))}")
+        raise UsageError(f"no benchmark {name!r}; expected one of {', '.join(NAMES)}")
     record = {
         "command": command,
         "machine": machine(),
@@ -189,7 +202,7 @@ def blobs(size: int) -> NDArray[np.bool_]:
 SPEED: dict[str, Callable[..., list[Row]]] = {"surface-dice": surface_dice, "components": components}
 ACCURACY: dict[str, Callable[..., list[Row]]] = {"hippocampus": hippocampus, "vessels-2p": vessels, "kidneys": kidneys}
 
-PREDICTION = ("inference", "memory")
+NAMES = (*SPEED, *ACCURACY, "inference", "memory", "training")
 
 
 def _measured(work: Callable[[], T], repeats: int) -> tuple[float, T]:

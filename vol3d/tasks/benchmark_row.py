@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Row:
     """One figure and its peer's. ratio is peer time / our time: above 1 we are faster; None where it is no time.
 
-    agreement is the largest absolute difference between both results, 0 where they are the same.
+    agreement is the largest absolute difference between both results, 0 where they are the same. Of a mean over
+    seeds of chance low and high are the smallest and the largest: no order that these do not carry is one.
     """
 
     name: str
@@ -17,6 +18,8 @@ class Row:
     ratio: float | None
     unit: str
     agreement: float | None
+    low: float | None = None
+    high: float | None = None
 
     @classmethod
     def timed(cls, name: str, ours: float, peer: float, peer_name: str, agreement: float) -> "Row":

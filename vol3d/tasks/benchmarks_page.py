@@ -13,7 +13,8 @@ HEAD = """\
 
 Written by `vol3d benchmark --report` from `benchmarks/*.json`; do not edit. Times are medians after a
 warm-up, both sides on the same machine. Ratio is the peer's time divided by ours: above 1 we are faster.
-Difference is the largest between both results.
+Difference is the largest between both results. What follows in brackets are the lowest and the highest of several
+seeds of chance.
 """
 NOT_MEASURED = "not measured"
 
@@ -71,13 +72,18 @@ def _line(row: Mapping[str, Any]) -> str:
     ratio = row.get("ratio")
     cells = [
         row["name"],
-        _quantity(row.get("ours"), unit),
+        _quantity(row.get("ours"), unit) + _spread(row),
         _quantity(row.get("peer"), unit),
         row.get("peer_name") or "",
         "" if ratio is None else f"{ratio:.3g}",
         _plain(row.get("agreement")),
     ]
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    low, high = row.get("low"), row.get("high")
+    return "" if low is None or high is None else f" ({_plain(low, digits=4)} to {_plain(high, digits=4)})"
 
 
 def _quantity(value: object, unit: str) -> str:

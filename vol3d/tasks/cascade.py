@@ -32,7 +32,7 @@ class Cascade:
         Raises:
             UsageError: every model learned from them, or one does not say what it learned from.
         """
-        return _out_of_fold(self.run.models, case, {c.name for c in self.cases if c.group == case.group})
+        return out_of_fold(self.run.models, case, {c.name for c in self.cases if c.group == case.group})
 
     def check(self, channels: Sequence[str]) -> None:
         """Refuse what would come out later: channels that the images do not have, cases without a model.
@@ -78,8 +78,12 @@ def with_cascade(data: DataSettings, run: Run | None) -> DataSettings:
     return replace(data, cascade=data.cascade or names)
 
 
-def _out_of_fold(models: Sequence[Model], case: Case, group: set[str]) -> tuple[Model, ...]:
-    """Those that learned from none of a group; what they look at is out of fold in turn."""
+def out_of_fold(models: Sequence[Model], case: Case, group: set[str]) -> tuple[Model, ...]:
+    """Those that learned from none of a case's group, which are names; what they look at is out of fold in turn.
+
+    Raises:
+        UsageError: there are none, or one does not say what it learned from.
+    """
     kept = [model for model in models if group.isdisjoint(_learned_from(model.folder))]
     if not kept:
         raise UsageError(
@@ -88,7 +92,7 @@ def _out_of_fold(models: Sequence[Model], case: Case, group: set[str]) -> tuple[
             "give the folder of all its folds"
         )
     return tuple(
-        replace(model, earlier=_out_of_fold(model.earlier, case, group)) if model.earlier else model for model in kept
+        replace(model, earlier=out_of_fold(model.earlier, case, group)) if model.earlier else model for model in kept
     )
 
 

@@ -15,7 +15,7 @@ import torch
 from vol3d.config.dump import dump
 from vol3d.config.tree import Config, plan_of
 from vol3d.datasets.cases import Case
-from vol3d.datasets.splits import kfold
+from vol3d.datasets.splits import Fold, folds_of
 from vol3d.errors import CheckpointError, StoppedError, UsageError
 from vol3d.files.atomic import append_line, read_text, write_json, write_text
 from vol3d.files.machine import cpu_name
@@ -23,20 +23,22 @@ from vol3d.files.pictures import write_png
 from vol3d.files.runs import (
     CASCADE,
     copy_models,
-    fold_folders,
     load_checkpoint,
     read_records,
     save_checkpoint,
     truncate_records,
 )
-from vol3d.tasks.assemble import load_weights, loss_of, network_of
+from vol3d.network.build import encoder_parameters
+from vol3d.tasks.assemble import loss_of, network_of
 from vol3d.tasks.cascade import Cascade
+from vol3d.tasks.initial_weights import InitialWeights, begin_with
 from vol3d.tasks.plugins import ENVIRONMENT, loaded_plugins
 from vol3d.tasks.preparation import PreparedCase, prepare
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
-from vol3d.tasks.training_data import batches_of, median_spacing, validation_of
+from vol3d.tasks.training_data import batches_of, median_spacing
+from vol3d.tasks.validation import SWEEP, validation_of
 from vol3d.training.checkpoints import BestK, Kept
 from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
@@ -81,7 +83,7 @@ class FoldTraining:
         self.saved_at = time.monotonic()
         self.starved = False
 
-    def train(self, fold: str, init: Path | None) -> TrainResult:
+    def train(self, fold: str, init: InitialWeights | None) -> TrainResult:
         """Train to the end, or raise StoppedError once the state is saved."""
         start = time.monotonic()
         split = self._split(fold)
@@ -89,10 +91,10 @@ class FoldTraining:
             self.config.training.check_without_validations()
         training, validating = self._prepared(split)
         trainer = self._trainer(training, init)
-        self._begin(trainer, split)
         validate = None
         if validating:
             validate = validation_of(validating, self.config, trainer.precision, self.device, self.reporter)
+        self._begin(trainer, split)
         limit = self.config.training.max_minutes
         total, unit = (round(60 * limit), "s") if limit else (self.config.training.steps, "steps")
         with self.reporter.progress(f"training fold {fold}", total=total, unit=unit) as bar:
@@ -134,8 +136,11 @@ class FoldTraining:
 
     def _split(self, fold: str) -> dict[str, list[str]]:
         """The names of the cases to learn from and of those held out."""
-        held_out = () if fold == "full" else kfold(self.cases, folds=self.config.data.folds)[int(fold)]
-        split = {"training": [c.name for c in self.cases if c.name not in held_out], "validation": list(held_out)}
+        if fold == "full":
+            names = Fold(tuple(case.name for case in self.cases), ())
+        else:
+            names = folds_of(self.cases, split=self.config.data.split, folds=self.config.data.folds)[int(fold)]
+        split = {"training": list(names.training), "validation": list(names.validation)}
         stored = self.folder / "split.json"
         if stored.is_file() and json.loads(read_text(stored)) != split:
             raise UsageError(f"the data set has other cases than {self.folder} was begun with: give another --out")
@@ -154,13 +159,13 @@ class FoldTraining:
             truncate_records(log, trainer.step)
         self.validations = {r["step"]: r["metrics"] for r in read_records(log) if r["kind"] == "validation"}
 
-    def _trainer(self, cases: Sequence[PreparedCase], init: Path | None) -> Trainer:
+    def _trainer(self, cases: Sequence[PreparedCase], init: InitialWeights | None) -> Trainer:
         """The trainer with fresh or given weights, or where the stored state left off."""
         torch.manual_seed(self.config.training.random_seed)
         network = network_of(self.config).to(self.device)
         state = self._state()
         if init is not None and state is None:
-            load_weights(network, _initial(init), str(init))
+            self.reporter.note(begin_with(network, self.config, init))
         trainer = Trainer(
             network,
             loss_of(self.config, self.device, median_spacing(cases)),
@@ -168,7 +173,7 @@ class FoldTraining:
             settings=self.config.training,
             precision=self._precision(network, state),
             device=self.device,
-            parts={"encoder": _encoder_parameters},
+            parts={"encoder": encoder_parameters},
         )
         if state is not None:
             self._restore(trainer, state)
@@ -234,10 +239,9 @@ class FoldTraining:
 
     def _on_event(self, trainer: Trainer, event: Event) -> None:
         if event.kind == "validation":
-            metrics = {k: v for k, v in event.values.items() if k != "seconds"}
-            self._log(
-                {"kind": "validation", "step": event.step, "seconds": event.values["seconds"], "metrics": metrics}
-            )
+            rest = {k: event.values[k] for k in ("seconds", SWEEP)}
+            metrics = {k: v for k, v in event.values.items() if k not in rest}
+            self._log({"kind": "validation", "step": event.step, "metrics": metrics, **rest})
             self.validations[event.step] = metrics
             told = ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in metrics.items())
             self.reporter.note(f"step {event.step}: {told}")
@@ -312,25 +316,3 @@ def duration(seconds: float) -> str:
         if seconds < most:
             return f"{seconds / unit:.0f} {name}"
     return f"{seconds / 3600:.0f} hours"
-
-
-def _encoder_parameters(network: torch.nn.Module) -> list[torch.nn.Parameter]:
-    """Those of the part of that name."""
-    found = getattr(network, "encoder", None)
-    if not isinstance(found, torch.nn.Module):
-        raise ValueError(f"expected a network with an encoder, {type(network).__name__} has none")
-    return list(found.parameters())
-
-
-def _initial(init: Path) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint, or the last ones of a run with one fold."""
-    if init.is_dir():
-        folds = fold_folders(init)
-        if len(folds) > 1:
-            raise UsageError(f"--init {init} has {len(folds)} folds: give one of them, such as {folds[0]}")
-        init = folds[0] / "weights_last.pt"
-    content = load_checkpoint(init)
-    if "weights" not in content:
-        raise CheckpointError(f"{init} holds no weights to begin with: give a run or its weights_last.pt")
-    weights: dict[str, torch.Tensor] = content["weights"]
-    return weights

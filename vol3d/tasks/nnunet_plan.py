@@ -29,7 +29,7 @@ def plan_of_nnunet(
         CheckpointError: a cascade's second stage or a 2d configuration, or what vol3d does not compute the same way.
     """
     try:
-        chosen = _configuration(plans, configuration)
+        chosen = configuration_of(plans, configuration)
         _check(plans, chosen, configuration)
         data = _data(dataset)
         return Plan(
@@ -53,14 +53,14 @@ def plan_of_nnunet(
         raise CheckpointError(f"{name}: {error}; vol3d cannot use this model of nnU-Net") from error
 
 
-def _configuration(plans: Mapping[str, Any], name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+def configuration_of(plans: Mapping[str, Any], name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
     """A configuration on top of those that it inherits from."""
     known = plans["configurations"]
     if name not in known or name in seen:
         raise ValueError(f"expected a configuration {' or '.join(known)}, got {name}")
     own = dict(known[name])
     parent = own.pop("inherits_from", None)
-    return own if parent is None else {**_configuration(plans, parent, (*seen, name)), **own}
+    return own if parent is None else {**configuration_of(plans, parent, (*seen, name)), **own}
 
 
 def _check(plans: Mapping[str, Any], chosen: Mapping[str, Any], name: str) -> None:

@@ -274,8 +274,10 @@ def _sized(config: Config, found: Fingerprint, kind: Kind, voxels: int) -> Confi
         patch = Shape3(*(-(-n // m) * m for n, m in zip(patch, multiple_of(network), strict=True)))
     sampling = replace(sampling, patch=patch, batch=planned.batch if sampling.batch == "auto" else sampling.batch)
     if inference.window == "auto":
-        inference = replace(inference, window=patch)
-    edges = {"sampling.patch": patch, "inference.window": inference.window, **config.training.patches}
+        # what the weights learned last
+        stages = config.training.stages
+        inference = replace(inference, window=(stages[-1].patch if stages else None) or patch)
+    edges = {"sampling.patch": patch, **config.training.patches, "inference.window": inference.window}
     check_edges(network, edges)
     return replace(config, network=network, sampling=sampling, inference=inference)
 

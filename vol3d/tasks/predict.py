@@ -105,10 +105,36 @@ def predict(
             f"({', '.join(run.channels)}), got {len(channels)}"
         )
     found = volumes_to_predict(volume_dir, run.channels, slices=run.slices)
-    found = [replace(volume, picked=tuple(channels)) for volume in found]
-    organ = OrganWish(organs, organ_run, organ_margin)
-    jobs = jobs_of(found, run, out=out, organ=organ, spacing=spacing, format=format)
     reporter.note(f"{volume_dir}: {_told(found, run.channels)}; {len(run.models)} model(s), {run.device}")
+    return predict_volumes(
+        [replace(volume, picked=tuple(channels)) for volume in found],
+        run,
+        out=out,
+        organ=OrganWish(organs, organ_run, organ_margin),
+        spacing=spacing,
+        format=format,
+        save_probability=save_probability,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        reporter=reporter,
+    )
+
+
+def predict_volumes(
+    found: Sequence[FoundVolume],
+    run: Run,
+    *,
+    out: Path,
+    organ: OrganWish = OrganWish(),  # noqa: B008  # frozen
+    spacing: Spacing | None = None,
+    format: Format = "auto",  # noqa: A002
+    save_probability: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    reporter: Reporter,
+) -> PredictResult:
+    """Predict volumes that were found with a run that is loaded; arguments and errors are those of predict."""
+    jobs = jobs_of(found, run, out=out, organ=organ, spacing=spacing, format=format)
     with alike(reporter) as warn:
         batch = _Batch(run.for_volumes(len(jobs)), organ, jobs, spacing, save_probability, overwrite, reporter, warn)
         if dry_run:

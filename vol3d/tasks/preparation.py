@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vol3d.config.tree import Config
 from vol3d.datasets.cache import Cache, cache_key
@@ -20,6 +21,7 @@ from vol3d.geometry.box import Box
 from vol3d.patches.places import places_in
 from vol3d.patches.sampling import TrainingCase
 from vol3d.preprocess.pipeline import image_view, label_view, network_grid
+from vol3d.regions.skeleton import skeleton
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.tasks.cascade import Cascade
 from vol3d.tasks.earlier import cascade_view, picked_channels
@@ -27,7 +29,7 @@ from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.reporter import Reporter, alike
 from vol3d.tasks.workers import of_each
 from vol3d.volume.labels import MAX_LABEL
-from vol3d.volume.source import VolumeSource
+from vol3d.volume.source import ArraySource, VolumeSource, read_all
 
 HUGE_BYTES = 4_000_000_000
 """Preprocessed volumes beyond it are not copied if a cube is quickly read from their own files."""
@@ -109,7 +111,7 @@ def prepare(
 def _prepared(case: Case, config: Config, cache: Cache) -> PreparedCase:
     if case.labelled_box is not None and config.data.ignore_label is None:  # a plan gives one where a box is
         raise UsageError(f"case {case.name} has a labelled box, unlike when the run was begun: give another --out")
-    for_labels, for_image = _names(case, config)
+    for_labels, for_image, *for_lines = _names(case, config)
     sources = _Sources(case, config)
     labels = cache.volume(for_labels, sources.labels, np.uint8, directly=sources.are_quick)
     image = cache.volume(for_image, sources.image, np.float16, directly=sources.are_quick)
@@ -123,17 +125,34 @@ def _prepared(case: Case, config: Config, cache: Cache) -> PreparedCase:
         *places, some, rest = places_in(labels, np.stack([*regions, ~unknown, unknown]), rng)
         known = some if len(rest) else None
     found = dict(zip(schema.names, places, strict=True))
-    return PreparedCase(TrainingCase(case.name, image, labels, found, known), spacing_of(labels.affine))
+    lines = [cache.volume(name, lambda: _centre_lines(labels, regions), np.uint8) for name in for_lines]
+    truth = StackedSource((labels, *lines)) if lines else labels
+    training = TrainingCase(case.name, image, truth, found, known, case.group, case.source)
+    return PreparedCase(training, spacing_of(labels.affine))
 
 
-def _names(case: Case, config: Config) -> tuple[str, str]:
-    """The cache's entries for a case's labels and its image."""
+def _centre_lines(labels: VolumeSource, regions: NDArray[np.bool_]) -> VolumeSource:
+    """1 where a centre line of any region is, of which each is a table from label values: one at a time, in memory."""
+    values = read_all(labels)[0]
+    lines = np.zeros(values.shape, dtype=np.uint8)
+    for region in regions:
+        lines |= skeleton(region[values])
+    return ArraySource(lines[None], labels.affine)
+
+
+def _names(case: Case, config: Config) -> tuple[str, ...]:
+    """The cache's entries for a case's labels and its image, and for centre lines if a loss asks for them."""
     organ = case.organ_mask if config.preprocess.needs_organ else None
     paths = [*case.images, *(file for file in (case.label, organ) if file)]
     # What the labels hold beyond the box where they were drawn, and what order masks have.
     box = () if case.labelled_box is None else (case.labelled_box, config.data.ignore_label)
-    key = cache_key(paths, (config.preprocess, case.spacing, *box, *case.structures))
-    return _entry(case, key, "labels"), _entry(case, key, "image")
+    made_with = (config.preprocess, case.spacing, *box, *case.structures)
+    key = cache_key(paths, made_with)
+    names = _entry(case, key, "labels"), _entry(case, key, "image")
+    if not config.loss.needs_skeleton:
+        return names
+    regions = [region.values for region in config.data.schema().regions]
+    return *names, _entry(case, cache_key(paths, (*made_with, regions)), "lines")
 
 
 def _entry(case: Case, key: str, what: str) -> str:

@@ -14,14 +14,15 @@ from vol3d.datasets.cases import Case
 from vol3d.datasets.dataset import counted
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.manifest import MANIFEST, write_manifest
-from vol3d.datasets.splits import kfold
-from vol3d.errors import UsageError
+from vol3d.datasets.splits import folds_of
+from vol3d.errors import UsageError, some
 from vol3d.files.atomic import read_text
 from vol3d.files.lock import lock
 from vol3d.files.runs import CASCADE
 from vol3d.tasks.assemble import check_edges, choose_device
 from vol3d.tasks.cascade import Cascade, with_cascade
 from vol3d.tasks.fold import FoldTraining, TrainResult
+from vol3d.tasks.initial_weights import read_initial_weights, with_network_of
 from vol3d.tasks.plan import found_in, labelled, plan_training, settings_of
 from vol3d.tasks.planning import Budget
 from vol3d.tasks.plugins import differing, lacking
@@ -42,6 +43,7 @@ def train(
     cascade: PathLike | None = None,
     device: str = "auto",
     memory_gb: float | None = None,
+    trust_pickle: bool = False,
     dry_run: bool = False,
     reporter: Reporter | None = None,
 ) -> list[TrainResult]:
@@ -50,15 +52,17 @@ def train(
     dataset is a folder, a table or a list of cases (docs/formats.md), or dictionaries
     ``[{"image": path or [path per channel], "label": path}, ...]``, which may also name organ_mask, name, group,
     source and spacing. config_file is YAML; overrides are words like training.max_minutes=30. resume continues
-    what is in out; init is a run or a checkpoint whose weights to begin with. cascade is an earlier run, of all its
-    folds, whose probabilities become channels; its models are copied into the folders. device is auto, cpu, cuda
-    or cuda:N; memory_gb is what the plan may take of its memory for a step. dry_run only tells the reporter the plan.
+    what is in out; init is a run, a checkpoint, nnU-Net's results or a file with torchvision's ResNet or MONAI's
+    SwinUNETR to begin with (docs/configuration.md), trust_pickle opens it even if it can run code. cascade is an
+    earlier run, of all its folds, whose probabilities become channels; its models are copied into the folders. device
+    is auto, cpu, cuda or cuda:N; memory_gb is what the plan may take of its memory for a step. dry_run only tells the
+    reporter the plan.
 
     Raises:
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
         StoppedError: a signal came; the state was saved and resume=True continues.
     """
-    reporter, out, init, fold = reporter or Silent(), Path(out), Path(init) if init else None, str(fold)
+    reporter, out, fold = reporter or Silent(), Path(out), str(fold)
     text = settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = choose_device(device)
@@ -79,6 +83,10 @@ def train(
     started = {name for name in folds if (_folder(out, name) / "config.yaml").is_file()}
     if started and not (resume or dry_run):
         raise UsageError(f"{_folder(out, min(started))} holds a run already: give --resume, or another --out")
+    initial = None
+    if init and any(not (_folder(out, name) / "state.pt").is_file() for name in folds):
+        initial = read_initial_weights(Path(init), trust_pickle=trust_pickle)
+        config = with_network_of(config, initial, reporter)
     why: Mapping[str, str] = {}
     if dry_run or started != set(folds):
         planned = plan_training(config, found, cases, reporter, budget=Budget.of(chosen, memory_gb), device=chosen)
@@ -98,16 +106,17 @@ def train(
             reporter.warn(told)
         with lock(folder), stop_flag() as stop:
             training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier, reasons[name])
-            results.append(training.train(name, init))
+            results.append(training.train(name, initial))
     return results
 
 
 def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:
     if fold == "full":
         return [fold]
-    known = [str(k) for k, _ in enumerate(kfold(cases, folds=config.data.folds))]
+    found = folds_of(cases, split=config.data.split, folds=config.data.folds)
+    known = [str(k) for k, _ in enumerate(found)]
     if fold != "each" and fold not in known:
-        raise UsageError(f"--fold {fold}: expected {', '.join(known)}, each or full")
+        raise UsageError(f"--fold {fold}: expected {some(known)}, each or full")
     return known if fold == "each" else [fold]
 
 

@@ -1,31 +1,27 @@
-"""From prepared cases to cubes: augmented batches, and validation on whole volumes."""
+"""From prepared cases to cubes: augmented batches."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Generator, nn
+from numpy.typing import NDArray
+from torch import Generator, Tensor
 
 from vol3d.config.tree import Config
 from vol3d.errors import InputError
-from vol3d.metrics.report import score_case, summarise
 from vol3d.patches.augment import Augmenter
+from vol3d.patches.components import component_places
 from vol3d.patches.loader import ahead
-from vol3d.patches.sampling import CubeSampler, SamplingSettings
-from vol3d.postprocess.threshold import decide
+from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase
 from vol3d.shapes import Shape3, Spacing
-from vol3d.tasks.assemble import inferencer_of
-from vol3d.tasks.forward import BATCH, ready
 from vol3d.tasks.preparation import PreparedCase
-from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.course import Part, part_of
-from vol3d.training.schedule import Precision, Stage
+from vol3d.training.schedule import Stage
 from vol3d.training.trainer import Batches, PatchBatch
-from vol3d.volume.source import read_all
-
-VALIDATION_METRICS = ("dice", "surface_dice", "hit", "fp", "miss")
 
 
 def median_spacing(cases: Sequence[PreparedCase]) -> Spacing:
@@ -38,6 +34,8 @@ def batches_of(
 ) -> Batches:
     """The function that yields augmented batches from a step of a stage on, by default of the first."""
     stages = config.training.stages or (Stage(),)
+    if config.sampling.components_wanted:
+        cases = [replace(case, training=_with_components(case.training, config)) for case in cases]
     makers = [_batch_of(cases, config, _sampling(config.sampling, stage), device) for stage in stages]
     whole = part_of(config.training, 0, 0)
 
@@ -83,39 +81,22 @@ def _batch_of(
     def make(step: int, progress: float) -> PatchBatch:
         batch = sampler.sample(step, progress)
         generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, step]).generate_state(1)[0]))
-        images, labels = augmenter(
-            torch.from_numpy(batch.images).to(device), torch.from_numpy(batch.labels).to(device), generator
-        )
-        return PatchBatch(images, labels, batch.cases)
+        images, labels = (_onto(device, array) for array in (batch.images, batch.labels))
+        return PatchBatch(*augmenter(images, labels, generator), batch.cases)
 
     return make
 
 
-def validation_of(
-    cases: Sequence[PreparedCase], config: Config, precision: Precision, device: torch.device, reporter: Reporter
-) -> Callable[[nn.Module], dict[str, float]]:
-    """The function that scores a network on whole volumes, on the network's grid: means over cases and regions."""
+def _with_components(case: TrainingCase, config: Config) -> TrainingCase:
+    """The case with some voxels of each component of its regions."""
     schema = config.data.schema()
+    rng = np.random.default_rng([config.training.random_seed, *os.fsencode(case.name)])
+    tables = schema.encoding()[-len(schema.regions) :]
+    found = {name: component_places(case.labels, table, rng) for name, table in zip(schema.names, tables, strict=True)}
+    return replace(case, components=found)
 
-    def validate(network: nn.Module) -> dict[str, float]:
-        inferencer = inferencer_of(ready(network, precision, device), config, batch=BATCH, device=device)
-        scores = []
-        with reporter.progress("validating", total=len(cases), unit="cases") as advance, torch.inference_mode():
-            for case in cases:
-                regions = np.concatenate(
-                    [
-                        decide(slab, schema.activation, config.postprocess.threshold).cpu().numpy()
-                        for _, slab in inferencer.slabs(case.training.image)
-                    ],
-                    axis=1,
-                )
-                reference = read_all(case.training.labels)[0]
-                rows = score_case(
-                    schema.decode(regions), reference, schema=schema, spacing=case.spacing, metrics=VALIDATION_METRICS
-                )
-                scores += [(case.training.name, row) for row in rows]
-                advance(1)
-        means = {name: found.mean for name, found in summarise(scores)["mean"].items()}
-        return {name: mean for name, mean in means.items() if mean is not None}
 
-    return validate
+def _onto(device: torch.device, array: NDArray[Any]) -> Tensor:
+    """An array on the device; a GPU takes it out of pinned memory while this thread goes on."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -26,7 +26,7 @@ BACKGROUND = "background"
 class TermSettings:
     """A term's weight, and from which to which share of the training it comes in: linearly, from nothing."""
 
-    weight: float = 1.0
+    weight: float
     ramp: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:

@@ -59,7 +59,10 @@ class TrainingSettings:
     clip_norm bounds the gradient's norm. ema is the decay of the averaged weights, which are the ones that are
     validated and kept; over the last even_average of the training they are the plain mean of every step's.
     Validation runs every validate_every epochs as long as it takes no more than validation_share of
-    the time, and at the end. batches_ahead threads prepare batches while the network works. No stages are one.
+    the time, and at the end. select_by is the score in which the best weights are best: Dice or surface
+    Dice of the decided masks, the area under one of their curves over thresholds, or Dice of the best
+    hysteresis triplet. batches_ahead threads prepare batches while the network works.
+    No stages are one.
     """
 
     epochs: int | Literal["auto"] = "auto"
@@ -80,7 +83,7 @@ class TrainingSettings:
     precision: Precision | Literal["auto"] = "auto"
     validate_every: int = 5
     validation_share: float = 0.1
-    select_by: Literal["dice", "surface_dice"] = "dice"
+    select_by: Literal["dice", "surface_dice", "dice_area", "surface_dice_area", "triplet"] = "dice"
     keep_best: int = 3
     batches_ahead: int = 1
     random_seed: int = 12345

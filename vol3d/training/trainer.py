@@ -38,18 +38,18 @@ class Event:
     """Something that happened, and the cases it is about.
 
     An epoch ended, a validation was made, another stage began, the weights went back to earlier ones, or a stop was
-    asked for.
+    asked for. values are numbers by name; those of a validation hold whatever else validate gave back, too.
     """
 
     kind: Literal["epoch", "validation", "stage", "back", "stop"]
     step: int
-    values: dict[str, float]
+    values: dict[str, Any]
     cases: tuple[str, ...] = ()
 
 
 Batches = Callable[[int, Part], Iterator[PatchBatch]]
 Loss = Callable[[Sequence[Tensor], Tensor, float], Tensor]
-Validate = Callable[[nn.Module], dict[str, float]]
+Validate = Callable[[nn.Module], dict[str, Any]]
 OnEvent = Callable[[Event], None]
 Parts = Mapping[str, Callable[[nn.Module], Sequence[nn.Parameter]]]
 
@@ -119,6 +119,7 @@ class Trainer:
             **self._learned(),
             **self.course.state(),
             "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "validation_seconds": self.validation_seconds,
             "skipped_steps": self.skipped_steps,
             "epoch_losses": list(self._epoch_losses),
@@ -138,6 +139,8 @@ class Trainer:
         self._learn_again(state)
         self.course.load_state(state)
         torch.set_rng_state(state["random"].cpu())
+        if self.device.type == "cuda" and (there := state.get("random_cuda")) is not None:
+            torch.cuda.set_rng_state(there.cpu(), self.device)
         self.validation_seconds, self.skipped_steps = state["validation_seconds"], state["skipped_steps"]
         self._epoch_losses = list(state["epoch_losses"])
         self._slower, self._bad_cases = state.get("slower", 1.0), list(state.get("bad_cases", []))

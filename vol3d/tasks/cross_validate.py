@@ -1,0 +1,209 @@
+"""Out-of-fold predictions of a run: each case by the fold that held it out, scored as one table."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from vol3d.datasets.dataset import Dataset
+from vol3d.datasets.given import PathLike
+from vol3d.datasets.manifest import MANIFEST, read_manifest, write_manifest
+from vol3d.errors import InputError, UsageError, some
+from vol3d.files.atomic import read_text
+from vol3d.files.runs import fold_folders, load_checkpoint
+from vol3d.files.volumes import FoundVolume
+from vol3d.metrics.report import MEAN, Statistics, table
+from vol3d.postprocess.steps import needs, steps_from
+from vol3d.tasks.cascade import out_of_fold
+from vol3d.tasks.evaluate import Evaluation, evaluate
+from vol3d.tasks.plugins import differing
+from vol3d.tasks.predict import predict_volumes
+from vol3d.tasks.prediction_jobs import OrganWish
+from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.tasks.run import Run, load_run
+
+OUT_OF_FOLD = "out_of_fold"
+SHOWN = ("dice", "surface_dice", "hit", "fp", "hd95_mm")
+OneOf = Literal["last", "best"]
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """One fold's weights, the step (update) they are of, and their scores on the cases that it held out."""
+
+    fold: str
+    step: int
+    scores: Evaluation
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The scores of every fold with its last weights, and with those of its best validation where it has some.
+
+    The best ones were chosen on the cases that are scored: they flatter.
+    """
+
+    out: Path
+    weights: Mapping[OneOf, tuple[FoldScores, ...]]
+
+    def all(self, weights: OneOf) -> Evaluation:
+        """All cases as one table."""
+        return _joined(self.weights[weights])
+
+    def record(self) -> dict[str, Any]:
+        """Everything for JSON but the single cases, which the files have."""
+        return {name: self._record(name, folds) for name, folds in self.weights.items()}
+
+    def _record(self, name: OneOf, folds: Sequence[FoldScores]) -> dict[str, Any]:
+        every = [{"fold": f.fold, "step": f.step, **_summary(f.scores)} for f in folds]
+        return {"metrics": str(self.out / name / "metrics.json"), **_summary(self.all(name)), "folds": every}
+
+    def table(self) -> str:
+        """The means of each fold and of all cases, for people."""
+        rows = []
+        for name, folds in self.weights.items():
+            rows += [row for f in folds for row in _rows(name, f.fold, str(f.step), f.scores)]
+            rows += _rows(name, "all", "", self.all(name))
+        return table(rows)
+
+
+def cross_validate(
+    run: PathLike,
+    *,
+    out: PathLike | None = None,
+    weights: Sequence[OneOf] = ("last", "best"),
+    overrides: Sequence[str] = (),
+    tolerance_mm: float | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    reporter: Reporter | None = None,
+) -> CrossValidation:
+    """Predict every case of a run by the fold that held it out, and score it, as vol3d cross-validate does.
+
+    run is what vol3d-train wrote, with its cases.csv and as many folds as are trained. Masks and scores lie in out
+    (None: RUN/out_of_fold), for each of weights; a mask that is there, made by the same weights and settings, is not
+    made again, and overwrite replaces one made otherwise. overrides are words like inference.overlap=0.25, device is
+    auto, cpu, cuda or cuda:N. tolerance_mm adds surface Dice at so many millimetres. Where the steps look at an
+    organ, it is the mask that cases.csv names.
+
+    Raises:
+        UsageError: no fold held anything out, or the table lacks what one did.
+        InputError, CheckpointError, ResourceError, StoppedError: as predict's and evaluate's.
+    """
+    reporter, run = reporter or Silent(), Path(run)
+    root = run.parent if (run / "plan.yaml").is_file() else run
+    out = root / OUT_OF_FOLD if out is None else Path(out)
+    folds = {folder: names for folder in fold_folders(run) if (names := _held_out(folder))}
+    if not folds:
+        raise UsageError(f"{run}: no fold held a case out, so there is nothing to score: train with --fold each")
+    found = read_manifest(root / MANIFEST)
+    missed = sorted({c.name for c in found.cases} - {name for names in folds.values() for name in names})
+    if missed:
+        reporter.note(f"held out by no fold that is trained: {some(missed)}")
+    scored: dict[OneOf, tuple[FoldScores, ...]] = {}
+    for name in weights:
+        rows = []
+        for folder, names in folds.items():
+            if not (folder / f"weights_{name}.pt").is_file():
+                reporter.note(f"{folder} has no {name} weights")
+                continue
+            if told := differing(folder):
+                reporter.warn(told)
+            model = load_run(folder, weights=name, overrides=overrides, device=device)
+            work = _Fold(folder, model, _of(found, names, folder), out / name, tolerance_mm, reporter)
+            rows.append(work.scored(overwrite))
+        if rows:
+            scored[name] = tuple(rows)
+            _joined(rows).write(out / name)
+    return CrossValidation(out, scored)
+
+
+@dataclass(frozen=True)
+class _Fold:
+    """A fold's model, what it held out, and where its masks come to lie."""
+
+    folder: Path
+    run: Run
+    held_out: Dataset
+    out: Path
+    tolerance_mm: float | None
+    reporter: Reporter
+
+    def scored(self, overwrite: bool) -> FoldScores:
+        """Predict what is not predicted yet, and score all of it."""
+        name, masks = self.folder.resolve().name, self.out / self.folder.resolve().name
+        cases = masks.with_suffix(".csv")
+        write_manifest(cases, self.held_out.cases, channel_names=self.held_out.channel_names)
+        organ = OrganWish(cases if self._wants_organ else None)
+        self.reporter.note(f"{name}, {self.out.name} weights: {len(self.held_out.cases)} cases were held out")
+        for run, volumes in self._by_models():
+            done = predict_volumes(volumes, run, out=masks, organ=organ, overwrite=overwrite, reporter=self.reporter)
+            if done.failed:
+                raise InputError(
+                    f"{some(list(done.failed))} of {name} cannot be predicted: {min(done.failed.values())}"
+                )
+        scores = evaluate(
+            masks,
+            cases,
+            labels=self.run.schema,
+            tolerance_mm=self.tolerance_mm,
+            slices=self.run.slices,
+            reporter=self.reporter,
+        )
+        step = load_checkpoint(self.folder / f"weights_{self.out.name}.pt")["step"]
+        return FoldScores(name.removeprefix("fold_"), int(step), scores)
+
+    @property
+    def _wants_organ(self) -> bool:
+        return needs(steps_from(list(self.run.models[0].plan.postprocess.steps))).organ
+
+    def _by_models(self) -> list[tuple[Run, list[FoundVolume]]]:
+        """The volumes by the models that answer for them: those of an earlier run did not learn from them either."""
+        found: dict[str, tuple[Run, list[FoundVolume]]] = {}
+        for case in self.held_out.cases:
+            group = {other.name for other in self.held_out.cases if other.group == case.group}
+            models = out_of_fold(self.run.models, case, group)
+            own = found.setdefault(models[0].identity, (replace(self.run, models=models), []))
+            own[1].append(FoundVolume(case.name, case.images, case.spacing))
+        return list(found.values())
+
+
+def _held_out(folder: Path) -> list[str]:
+    try:
+        names = json.loads(read_text(folder / "split.json"))["validation"]
+        return [str(name) for name in names]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder / 'split.json'} does not say which cases were held out: {error}") from error
+
+
+def _of(found: Dataset, names: Sequence[str], folder: Path) -> Dataset:
+    known = {case.name: case for case in found.cases}
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise UsageError(
+            f"{found.path} lacks {some(missing)}, which {folder} held out: train with --resume to write it"
+        )
+    return replace(found, cases=tuple(known[name] for name in names))
+
+
+def _joined(folds: Sequence[FoldScores]) -> Evaluation:
+    return Evaluation(tuple(case for fold in folds for case in fold.scores.cases), folds[0].scores.tolerance_mm)
+
+
+def _summary(scores: Evaluation) -> dict[str, Any]:
+    summary = {label: {k: asdict(v) for k, v in stats.items()} for label, stats in scores.summary.items()}
+    return {"cases": len({case for case, _ in scores.cases}), "summary": summary}
+
+
+def _rows(weights: str, fold: str, step: str, scores: Evaluation) -> list[dict[str, object]]:
+    count, summary = len({case for case, _ in scores.cases}), scores.summary
+    return [
+        {"weights": weights, "fold": fold, "step": step, "cases": count, "label": label, **_shown(stats)}
+        for label, stats in summary.items()
+        if label != MEAN or len(summary) > 2
+    ]
+
+
+def _shown(stats: Mapping[str, Statistics]) -> dict[str, float | None]:
+    return {name: stats[name].mean for name in SHOWN}
