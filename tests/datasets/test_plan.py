@@ -29,7 +29,8 @@ from vol3d.errors import UsageError
 from vol3d.geometry.box import Box
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.shapes import Index3, Shape3, Spacing
-from vol3d.tasks.planning import Budget, Planned, fill
+from vol3d.tasks.budget import Budget
+from vol3d.tasks.planning import Planned, fill
 from vol3d.volume.source import ArraySource
 
 

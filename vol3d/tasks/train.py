@@ -20,11 +20,11 @@ from vol3d.files.atomic import read_text
 from vol3d.files.lock import lock
 from vol3d.files.runs import CASCADE
 from vol3d.tasks.assemble import check_edges, choose_device
+from vol3d.tasks.budget import Budget
 from vol3d.tasks.cascade import Cascade, with_cascade
+from vol3d.tasks.dataset_plan import found_in, labelled, plan_training, settings_of
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.initial_weights import read_initial_weights, with_network_of
-from vol3d.tasks.plan import found_in, labelled, plan_training, settings_of
-from vol3d.tasks.planning import Budget
 from vol3d.tasks.plugins import differing, lacking
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.run import Run, load_run
