@@ -74,6 +74,7 @@ def _draw(axes: Any, panel: Panel, sources: Sequence[str], rng: np.random.Genera
         axes.set_yscale("log")
     elif everything and min(everything) >= 0:
         axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}")
 
 
 @dataclass(frozen=True)
