@@ -4,8 +4,9 @@ import pytest
 import torch
 from torchvision_resnets import KINDS, features, state_dict
 
+from vol3d.network.build import NetworkSettings, build_network, with_stages
 from vol3d.network.resnet import MAPS, ResNet, ResNetEncoder
-from vol3d.shapes import Shape3
+from vol3d.shapes import Shape3, Spacing
 
 IN_PLANE = (Shape3(1, 2, 2),) * 5
 
@@ -30,3 +31,14 @@ def test_strides_along_z_are_settings() -> None:
     strides = (Shape3(1, 2, 2), Shape3(2, 2, 2), Shape3(1, 2, 2), Shape3(2, 2, 2), Shape3(1, 1, 1))
     maps = ResNetEncoder("resnet34", 1, strides, "se").eval()(torch.zeros(1, 1, 8, 32, 32))
     assert [tuple(one.shape[2:]) for one in maps[1:]] == [(8, 16, 16), (4, 8, 8), (4, 4, 4), (2, 2, 2), (2, 2, 2)]
+
+
+def test_a_map_without_channels_does_not_undo_channels_last() -> None:
+    settings = with_stages(NetworkSettings("resnet34_unet"), Shape3(2, 32, 32), Spacing(1.0, 1.0, 1.0), 8)
+    network = build_network(settings, 1, 2).eval().to(memory_format=torch.channels_last_3d)
+    joined: list[torch.Tensor] = []
+    network.decoder.stages[-1].register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
+    image = torch.zeros(1, 1, 2, 32, 32).contiguous(memory_format=torch.channels_last_3d)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        network(image)
+    assert joined[0].is_contiguous(memory_format=torch.channels_last_3d)

@@ -15,10 +15,11 @@ from vol3d.errors import UsageError
 from vol3d.metrics.overlap import overlap
 from vol3d.metrics.sweep import THRESHOLDS
 from vol3d.patches.sampling import TrainingCase
+from vol3d.postprocess.threshold import decide
 from vol3d.shapes import Spacing
 from vol3d.tasks.preparation import PreparedCase
 from vol3d.tasks.reporter import Silent
-from vol3d.tasks.validation import validation_of
+from vol3d.tasks.validation import levels_of, validation_of
 from vol3d.volume.source import ArraySource
 
 SPACING = Spacing(0.8, 1.0, 3.0)
@@ -73,6 +74,14 @@ def probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 ONE = "data.labels={vessel: [1]}"
+
+
+def test_a_level_is_how_many_thresholds_decide_for_a_voxel() -> None:
+    exact = torch.tensor([*THRESHOLDS, 0.0, 1.0, float("nan")])
+    probability = torch.cat([exact, exact.nextafter(torch.zeros(1)), exact.nextafter(torch.ones(1))])[None, None]
+    levels = levels_of(probability)
+    decided = [decide(probability[None], "sigmoid", threshold)[0].numpy() for threshold in THRESHOLDS]
+    assert (levels == np.sum(decided, axis=0)).all()
 
 
 def test_the_curve_passes_through_the_scores_that_are_decided_on(rng: np.random.Generator) -> None:

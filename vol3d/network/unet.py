@@ -50,7 +50,7 @@ class UNet(nn.Module):
         _check_edges(image, self.multiple)
         maps = self.encoder(image)
         for stage, stem in enumerate(self.stems):
-            maps[stage] = torch.cat((maps[stage], stem(image)), dim=1)
+            maps[stage] = _joined(maps[stage], stem(image))
         logits: Tensor | list[Tensor] = self.decoder(maps)
         return logits
 
@@ -133,11 +133,17 @@ class Decoder(nn.Module):
         *skips, deep = maps
         features = []
         for up, stage in zip(self.ups, self.stages, strict=True):
-            deep = stage(torch.cat((up(deep), skips.pop()), dim=1))
+            deep = stage(_joined(up(deep), skips.pop()))
             features.append(deep)
         if self.training and len(self.heads) > 1:
             return [head(one) for head, one in zip(reversed(self.heads), reversed(features), strict=False)]
         return cast(Tensor, self.heads[-1](deep))
+
+
+def _joined(*maps: Tensor) -> Tensor:
+    """The channels of feature maps; one without any is left out, as it would undo channels_last_3d."""
+    some = [one for one in maps if one.shape[1]]
+    return some[0] if len(some) == 1 else torch.cat(some, dim=1)
 
 
 def _stem(settings: UNetSettings, stage: int, in_channels: int) -> nn.Module:

@@ -64,7 +64,7 @@ class CrossValidation:
         rows = []
         for name, folds in self.weights.items():
             rows += [row for f in folds for row in _rows(name, f.fold, str(f.step), f.scores)]
-            rows += _rows(name, "all", "", self.all(name))
+            rows += _rows(name, "all", "", self.all(name)) if len(folds) > 1 else []
         return table(rows)
 
 
