@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vol3d.postprocess.steps import register_step
     from vol3d.tasks.cross_validate import cross_validate
     from vol3d.tasks.evaluate import evaluate
+    from vol3d.tasks.plan import plan
     from vol3d.tasks.predict import predict
     from vol3d.tasks.run import Run, load_run
     from vol3d.tasks.sliding_window import sliding_window
@@ -46,6 +47,7 @@ __all__ = [
     "evaluate",
     "load_run",
     "load_volume",
+    "plan",
     "predict",
     "register_augmentation",
     "register_loss",
@@ -64,6 +66,7 @@ _WHERE = {
     "evaluate": "tasks.evaluate",
     "load_run": "tasks.run",
     "load_volume": "files.whole",
+    "plan": "tasks.plan",
     "predict": "tasks.predict",
     "register_augmentation": "patches.augmentations",
     "register_loss": "training.losses",

@@ -22,6 +22,7 @@ TITLES = {name: f"vol3d-{name}" if name in ("train", "predict", "view") else f"v
 # Keys that only some calls have; the others must come out of every call.
 TRIED = ("precision", "batch", "compiled", "seconds")  # nothing is tried for so few windows
 SOMETIMES = {
+    "plan": {"failed.*", "coarse_spacing", "coarse_spacing[]", "warnings[]"},
     "info": {"failed.*", "volumes[].warnings[]"},
     "predict": {"failed.*", "volumes[].probability", *(f"volumes[].forms[].tried[].{name}" for name in TRIED)},
     "view": {"notes[]"},
@@ -123,6 +124,9 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     data, run, out = folder / "kidneys", folder / "run", folder / "masks"
     drawn = checked("phantom", data, "--shape", "24,40,36", "--count", 3)
     assert drawn["kidneys"][0]["shape"] == [24, 40, 36]
+
+    planned = checked("plan", data, "--out", folder / "plan", "network.base_features=4")
+    assert {Path(planned["plan"]), Path(planned["report"])} == set((folder / "plan").iterdir())
 
     quick = ("training.epochs=1", "training.steps_per_epoch=2", "sampling.batch=1", "network.base_features=4")
     trained = checked("train", data, "--out", run, *quick, "inference.mirror_axes=[]")

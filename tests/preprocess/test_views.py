@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vol3d.geometry.affine import from_spacing, moved, spacing_of
 from vol3d.geometry.box import Box
-from vol3d.preprocess.crop import CroppedView, nonzero_box, nonzero_mask
+from vol3d.preprocess.crop import CroppedView, body_mask, nonzero_box, nonzero_mask
 from vol3d.preprocess.intensity import Constants, Normalisation, NormalisedView, constants, normalised
 from vol3d.preprocess.orient import Turn, TurnedView, ras_turn, turned_onto
 from vol3d.preprocess.pipeline import (
@@ -50,6 +50,14 @@ def padded() -> ArraySource:
     return replace(s, array=np.pad(array, ((0, 0), (2, 1), (0, 4), (3, 5))))
 
 
+def organ() -> ArraySource:
+    """An organ mask on the grid of padded()."""
+    s = padded()
+    mask = np.zeros((1, *s.shape), np.uint8)
+    mask[:, 4:15, 7:22, 5:17] = 3
+    return ArraySource(mask, s.affine)
+
+
 AS_NNUNET = PreprocessSettings(
     orientation="stored",
     axes=("y", "z", "x"),
@@ -77,6 +85,11 @@ def views() -> list[VolumeSource]:
         CroppedView(s, Box(Index3(3, 5, 1), Index3(19, 30, 12))),
         image_view(padded(), AS_NNUNET),
         image_view(padded(), replace(AS_NNUNET, coarse_axis="same")),
+        *(
+            normalised(padded(), (Normalisation(scheme, voxels=voxels), Normalisation("range", onto=(-1, 1))), organ())
+            for scheme in ("percentile", "range", "equalised")
+            for voxels in ("all", "nonzero", "body", "organ")
+        ),
     ]
 
 
@@ -312,3 +325,72 @@ def test_a_spline_stays_within_the_values_of_its_plane() -> None:
     assert [(p.min(), p.max()) for p in planes[::2]] == [(0, 0), (0, 1), (3, 3), (0, 0)]
     whole = read_all(image_view(image, replace(settings, coarse_axis="same")))
     assert whole.min() == 0 and 2.9 < whole.max() <= 3
+
+
+def test_a_window_and_a_range_are_put_onto_what_is_asked_for() -> None:
+    s = source(channels=1)
+    hu = read_all(normalised(s, (Normalisation("window", low=-100, high=400),)))[0]
+    np.testing.assert_allclose(hu, (s.array[0].clip(-100, 400) + 100) / 500, atol=1e-6)
+    for scheme in ("range", "window", "percentile", "equalised"):
+        settings = Normalisation(scheme, low=-400, high=899, low_percentile=0, high_percentile=100, onto=(-1, 1))
+        voxels = read_all(normalised(s, (settings,)))
+        assert (voxels.min(), voxels.max()) == pytest.approx((-1, 1), abs=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["z_score", "percentile", "range", "equalised"])
+def test_statistics_look_at_the_voxels_that_are_asked_for(scheme: str) -> None:
+    s = padded()
+    inside = organ().array[0] != 0
+    changed = replace(s, array=np.where(inside, s.array, 30_000 - s.array))
+    settings = (Normalisation(scheme, voxels="organ"), Normalisation("none"))  # type: ignore[arg-type]
+    ours, theirs = (read_all(normalised(one, settings, organ()))[0] for one in (s, changed))
+    np.testing.assert_array_equal(ours[inside], theirs[inside])
+    cut = ArraySource(s.array[:, 4:15, 7:22, 5:17], s.affine)
+    alone = read_all(normalised(cut, (replace(settings[0], voxels="all"), settings[1])))[0]
+    np.testing.assert_allclose(ours[inside], alone.ravel(), atol=1e-5)
+    with pytest.raises(ValueError, match="there is no organ mask"):
+        normalised(s, settings)
+
+
+def test_equalised_values_are_evenly_spread_in_their_order() -> None:
+    values = np.random.default_rng(3).gamma(0.5, 100, (1, *SHAPE)).astype(np.float32)
+    view = read_all(normalised(ArraySource(values, source().affine), (Normalisation("equalised"),)))
+    counts, _ = np.histogram(view, bins=10, range=(0, 1))
+    assert np.abs(counts / view.size - 0.1).max() < 0.005
+    order = np.argsort(values, axis=None)
+    assert (np.diff(view.ravel()[order]) >= 0).all()
+    # a value that fills half of the volume has one place, in the middle of its half
+    half = np.where(np.arange(SHAPE.voxels).reshape(1, *SHAPE) % 2, values.astype(np.int16) + 1, 0)
+    placed = read_all(normalised(ArraySource(half, source().affine), (Normalisation("equalised"),)))
+    assert placed[half == 0][0] == pytest.approx(0.25, abs=0.005) and placed[half > 0].min() > 0.49
+
+
+def test_the_body_is_the_largest_bright_piece_with_its_holes() -> None:
+    scan = np.full((1, 12, 20, 20), -1000, np.int16) + np.random.default_rng(0).integers(0, 30, (1, 12, 20, 20))
+    scan[0, 2:10, 4:16, 3:15] = 40
+    scan[0, 4:7, 6:9, 6:9] = -850  # a lung
+    scan[0, :, 18, :] = 100  # the table
+    mask = body_mask(ArraySource(scan.astype(np.int16), source().affine))
+    expected = np.zeros(mask.shape, bool)
+    expected[2:10, 4:16, 3:15] = True
+    np.testing.assert_array_equal(mask, expected)
+    assert not body_mask(ArraySource(np.full((1, *SHAPE), 7, np.uint8), source().affine)).any()
+
+
+def test_where_nothing_is_looked_at_all_is_zero() -> None:
+    s = source(channels=1)
+    empty = ArraySource(np.zeros((1, *SHAPE), np.uint8), s.affine)
+    for scheme in ("z_score", "percentile", "range", "equalised"):
+        assert not read_all(normalised(s, (Normalisation(scheme, voxels="organ"),), empty)).any()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"scheme": "fixed", "voxels": "body"}, "voxels body means nothing to the scheme fixed"),
+        ({"scheme": "range", "onto": (1.0, -1.0)}, "onto must be two numbers, the lower one first"),
+    ],
+)
+def test_what_contradicts_itself_is_refused(settings: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Normalisation(**settings)  # type: ignore[arg-type]

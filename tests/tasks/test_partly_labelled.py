@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from tiny import ORIENTATIONS, TINY_TRAINING, tiny_case, turned_nifti, write_tiny_data
 
+from vol3d.config.load import load
+from vol3d.config.tree import Plan
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import write_manifest
 from vol3d.errors import InputError
@@ -44,9 +46,9 @@ def relabelled(folder: Path, change: Any) -> Path:
     return folder
 
 
-def outcome(run: Path) -> tuple[dict[str, torch.Tensor], str]:
+def outcome(run: Path) -> tuple[dict[str, torch.Tensor], Plan]:
     weights: dict[str, torch.Tensor] = load_checkpoint(run / "weights_last.pt")["weights"]
-    return weights, (run / "plan.yaml").read_text()
+    return weights, load(Plan, text=(run / "plan.yaml").read_text(), name="plan.yaml")
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -64,7 +66,7 @@ def test_what_lies_beyond_a_labelled_box_is_as_if_ignored(tmp_path: Path) -> Non
     ignoring = relabelled(tmp_path / "ignoring", lambda n, labels: beyond(n, labels, 255))
     (run,) = train(ignoring, out=tmp_path / "run_ignoring", overrides=[*SHORT, "data.ignore_label=255"])
     weights, plan = outcome(run.run)
-    assert "ignore_label: 255" in plan and run.best
+    assert plan.data.ignore_label == 255 and run.best
 
     rng = np.random.default_rng(4)
     boxed = relabelled(tmp_path / "boxed", lambda n, labels: beyond(n, labels, rng.integers(0, 8, labels.shape)))

@@ -169,7 +169,7 @@ def test_a_part_that_the_network_does_not_have_is_told_before_the_first_step() -
             nn.Conv3d(1, 1, 1),
             loss,
             batches,
-            settings=TrainingSettings(stages=(Stage(), Stage(frozen=("encoder",)))),
+            settings=TrainingSettings(epochs=2, stages=(Stage(), Stage(frozen=("encoder",)))),
             precision="float32",
             device=torch.device("cpu"),
             parts={"encoder": none},

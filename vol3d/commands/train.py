@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cascade", type=Path, metavar="RUN", help="an earlier run; what it says become channels")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
+        "--memory-gb", type=float, metavar="N", help="memory that a step may take (default: 8 GB of a GPU)"
+    )
+    parser.add_argument(
         "--plugin", type=Path, action="append", default=[], metavar="FILE.py", help="registers networks, losses ..."
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
@@ -46,6 +49,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
             init=arguments.init,
             cascade=arguments.cascade,
             device=arguments.device,
+            memory_gb=arguments.memory_gb,
             trust_pickle=arguments.trust_pickle,
             dry_run=arguments.dry_run,
             reporter=Console(),

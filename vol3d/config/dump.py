@@ -10,6 +10,7 @@ from vol3d.config.construct import joined
 
 # Words that PyYAML, too, takes for text, and those that it does not.
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")
+_KEY = re.compile(r"([A-Za-z_][A-Za-z0-9_]*):( |\Z)")
 _NOT_TEXT = {"true", "false", "yes", "no", "on", "off", "null"}
 
 
@@ -35,6 +36,27 @@ def dump(settings: object, *, comments: Mapping[str, str] = {}) -> str:
     return "".join(f"{line}\n" for line in _block(settings, "", comments))
 
 
+def comments_of(text: str) -> dict[str, str]:
+    r"""The comments of a text that dump wrote, by dotted key.
+
+    >>> comments_of("# seen\npatch: 3\ninner:\n  # slow\n  rate: 1\n")
+    {'patch': 'seen', 'inner.rate': 'slow'}
+    """
+    found: dict[str, str] = {}
+    path: list[str] = []
+    comment = ""
+    for line in text.splitlines():
+        depth, rest = (len(line) - len(line.lstrip())) // 2, line.lstrip()
+        if rest.startswith("#"):
+            comment = rest.lstrip("# ")
+        elif key := _KEY.match(rest):
+            path[depth:] = [key.group(1)]
+            if comment:
+                found[".".join(path)] = comment
+            comment = ""
+    return found
+
+
 def _block(section: object, path: str, comments: Mapping[str, str]) -> Iterator[str]:
     """The lines of a section, not indented."""
     for key, value in (_entries(section) or {}).items():
@@ -46,9 +68,9 @@ def _block(section: object, path: str, comments: Mapping[str, str]) -> Iterator[
             yield from (f"  {line}" for line in _block(value, inner, comments))
         elif _entries(value) is None and isinstance(value, tuple) and any(_entries(one) is not None for one in value):
             yield f"{_text(key)}:"
-            yield from (f"- {_flow(one)}" for one in value)
+            yield from (f"- {flow(one)}" for one in value)
         else:
-            yield f"{_text(key)}: {_flow(value)}"
+            yield f"{_text(key)}: {flow(value)}"
 
 
 def _entries(value: object) -> dict[str, Any] | None:
@@ -67,13 +89,13 @@ def _is_section(value: object) -> bool:
     return is_dataclass(value) and bool(_entries(value))
 
 
-def _flow(value: object) -> str:
+def flow(value: object) -> str:
     """A value on one line."""
     entries = _entries(value)
     if entries is not None:
-        return "{" + ", ".join(f"{_text(key)}: {_flow(one)}" for key, one in entries.items()) + "}"
+        return "{" + ", ".join(f"{_text(key)}: {flow(one)}" for key, one in entries.items()) + "}"
     if isinstance(value, tuple):
-        return "[" + ", ".join(_flow(one) for one in value) + "]"
+        return "[" + ", ".join(flow(one) for one in value) + "]"
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool):

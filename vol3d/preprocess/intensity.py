@@ -1,6 +1,8 @@
 """Grey values to what a network likes: constants found once per volume, applied voxel by voxel."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -9,29 +11,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vol3d.geometry.box import Box
-from vol3d.preprocess.crop import nonzero_mask
-from vol3d.preprocess.statistics import Extremes, extremes, moments, quantiles
+from vol3d.preprocess.crop import body_mask, nonzero_mask
+from vol3d.preprocess.statistics import Extremes, boxes_of, extremes, moments, quantiles
 from vol3d.preprocess.tensors import read_tensor, upload
 from vol3d.volume.source import View, VolumeSource
+
+Voxels = Literal["all", "nonzero", "body", "organ"]
+
+EQUALISED_LEVELS = 256
 
 
 @dataclass(frozen=True)
 class Normalisation:
     """How one channel is normalised.
 
-    z_score     (v - mean) / std of the whole volume.
-    percentile  the volume's low and high percentile become 0 and 1; above 1 the slope is soft_clip
-                (SenNet: 10, 99.8, 0.01), so that bright outliers stay ordered but do not dominate.
-    fixed       clip to [low, high], then (v - mean) / std, all four given: HU windows, nnU-Net's CT scheme.
-    range       the volume's smallest and largest value become 0 and 1.
+    z_score     (v - mean) / std of the volume.
+    percentile  the volume's low and high percentile become the ends of onto; above the upper one the slope is
+                soft_clip (SenNet: 10, 99.8, 0.01), so that bright outliers stay ordered but do not dominate.
+    fixed       clip to [low, high], then (v - mean) / std, all four given: nnU-Net's CT scheme.
+    window      clip to [low, high], which become the ends of onto: an HU window.
+    range       the volume's smallest and largest value become the ends of onto.
+    equalised   histogram equalisation: a value becomes the share of the volume's voxels below it, onto's ends for
+                none and all. What lies beyond the values that were looked at becomes the nearer end.
     none        as they are.
 
-    voxels nonzero, for z_score: those that are not zero in every channel, or enclosed by such; the others
-    become 0, as around a brain whose skull was cut away.
+    voxels says whose values the volume's are: all; nonzero, those that are not zero in every channel, or
+    enclosed by such (the others become 0, as around a brain whose skull was cut away); body, see
+    crop.body_mask; organ, those of the case's organ mask.
     """
 
-    scheme: Literal["z_score", "percentile", "fixed", "range", "none"] = "z_score"
-    voxels: Literal["all", "nonzero"] = "all"
+    scheme: Literal["z_score", "percentile", "fixed", "window", "range", "equalised", "none"] = "z_score"
+    voxels: Voxels = "all"
     low_percentile: float = 10.0
     high_percentile: float = 99.8
     soft_clip: float = 0.01
@@ -39,6 +49,7 @@ class Normalisation:
     high: float = 1.0
     mean: float = 0.0
     std: float = 1.0
+    onto: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         if not 0 <= self.low_percentile < self.high_percentile <= 100:
@@ -50,15 +61,18 @@ class Normalisation:
             raise ValueError(f"expected low < high, got {self.low} and {self.high}")
         if self.std <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
-        if self.voxels == "nonzero" and self.scheme != "z_score":
-            raise ValueError(f"voxels nonzero is for the scheme z_score, got {self.scheme}")
+        if not self.onto[0] < self.onto[1]:
+            raise ValueError(f"onto must be two numbers, the lower one first, got {list(self.onto)}")
+        if self.voxels != "all" and self.scheme in ("fixed", "window", "none"):
+            raise ValueError(f"voxels {self.voxels} means nothing to the scheme {self.scheme}, which looks at none")
 
 
 @dataclass(frozen=True)
 class Constants:
     """One channel of one volume: clip to [low, high], subtract shift, divide by scale, flatten above knee.
 
-    inside sets what lies outside the view's mask to 0.
+    Before that, where there are levels, values become their place among these (ascending; 0 to 1 between the
+    first and the last). inside sets what lies outside the view's mask to 0.
     """
 
     shift: float
@@ -68,52 +82,93 @@ class Constants:
     knee: float = np.inf
     slope: float = 1.0
     inside: bool = False
+    levels: tuple[float, ...] = ()
 
 
-def normalised(source: VolumeSource, channels: tuple[Normalisation, ...]) -> "NormalisedView":
+NOTHING = Constants(0.0, 1.0, low=0.0, high=0.0)
+"""What makes every voxel 0."""
+
+
+def normalised(
+    source: VolumeSource, channels: tuple[Normalisation, ...], organ: VolumeSource | None = None
+) -> "NormalisedView":
     """The source with every channel normalised, from a few passes over it. A channel without spread becomes 0.
 
+    organ is the organ mask (1, Z, Y, X) on the source's grid, for settings that look at its voxels.
+
     Raises:
-        ValueError: as many settings as the source has channels are needed.
+        ValueError: as many settings as the source has channels are needed, or an organ mask.
     """
-    masked = any(c.voxels == "nonzero" for c in channels)
-    inside = nonzero_mask(source) if masked else None
-    return NormalisedView(source, constants(source, channels, inside), inside)
+    masks = {voxels: _mask(source, voxels, organ) for voxels in {c.voxels for c in channels} - {"all"}}
+    return NormalisedView(source, constants(source, channels, masks), masks.get("nonzero"))
+
+
+def _mask(source: VolumeSource, voxels: Voxels, organ: VolumeSource | None) -> NDArray[np.bool_]:
+    if voxels == "nonzero":
+        return nonzero_mask(source)
+    if voxels == "body":
+        return body_mask(source)
+    if organ is None:
+        raise ValueError("normalisation looks at the organ's voxels, and there is no organ mask")
+    mask = np.zeros(source.shape, dtype=np.bool_)
+    for box in boxes_of(organ):
+        mask[box.slices] = organ.read(box)[0] != 0
+    return mask
 
 
 def constants(
-    source: VolumeSource, channels: tuple[Normalisation, ...], inside: NDArray[np.bool_] | None = None
+    source: VolumeSource, channels: tuple[Normalisation, ...], masks: Mapping[Voxels, NDArray[np.bool_]] = {}
 ) -> tuple[Constants, ...]:
-    """The constants of every channel of a volume, from one or two passes over it.
+    """The constants of every channel of a volume, from one or two passes over it for each way to look at it.
 
-    inside (Z, Y, X) are the voxels that settings for nonzero ones look at. A constant channel (no
-    spread) becomes zero everywhere.
+    masks (Z, Y, X) are the voxels that settings look at, but for all. A constant channel (no
+    spread), or one of which nothing is looked at, becomes zero everywhere.
 
     Raises:
         ValueError: as many settings as the source has channels are needed.
     """
     if len(channels) != source.channels:
         raise ValueError(f"expected {len(channels)} channels, got {source.channels}")
-    wanted = {(c.scheme, c.voxels) for c in channels}
-    everywhere = moments(source) if ("z_score", "all") in wanted else ()
-    within = moments(source, inside) if ("z_score", "nonzero") in wanted else ()
-    ends = extremes(source) if ("range", "all") in wanted else None
-    found = []
-    for index, channel in enumerate(channels):
-        if channel.scheme == "z_score":
-            spread = (everywhere if channel.voxels == "all" else within)[index]
-            found.append(Constants(spread.mean, spread.std or 1.0, inside=channel.voxels == "nonzero"))
-        elif channel.scheme == "percentile":
-            low, high = quantiles(source, (channel.low_percentile / 100, channel.high_percentile / 100))[index]
-            found.append(Constants(float(low), float(high - low) or 1.0, knee=1.0, slope=channel.soft_clip))
-        elif channel.scheme == "fixed":
-            found.append(Constants(channel.mean, channel.std, low=channel.low, high=channel.high))
-        elif ends is not None and channel.scheme == "range":
-            smallest, largest = float(ends.low[index, 0]), float(ends.high[index, 0])
-            found.append(Constants(smallest, largest - smallest or 1.0))
-        else:
-            found.append(Constants(0.0, 1.0))
-    return tuple(found)
+
+    @cache
+    def asked(about: Callable[..., Any], voxels: Voxels, *rest: Any) -> Any:
+        return about(source, *rest, inside=masks.get(voxels))
+
+    empty = {voxels for voxels, mask in masks.items() if not mask.any()}
+    return tuple(NOTHING if c.voxels in empty else _constants(c, index, asked) for index, c in enumerate(channels))
+
+
+def _constants(channel: Normalisation, index: int, asked: Callable[..., Any]) -> Constants:
+    """Those of one channel; asked(statistic, voxels, ...) gives a statistic of all channels."""
+    voxels, (first, last) = channel.voxels, channel.onto
+    inside = voxels == "nonzero"
+
+    def between(low: float, high: float) -> Constants:
+        """What maps low and high to the ends of onto."""
+        scale = (high - low) / (last - first) if high > low else 1.0
+        return Constants(low - first * scale if high > low else low, scale, inside=inside)
+
+    match channel.scheme:
+        case "z_score":
+            spread = asked(moments, voxels)[index]
+            return Constants(spread.mean, spread.std or 1.0, inside=inside)
+        case "percentile":
+            low, high = asked(quantiles, voxels, (channel.low_percentile / 100, channel.high_percentile / 100))[index]
+            return replace(between(float(low), float(high)), knee=last, slope=channel.soft_clip)
+        case "fixed":
+            return Constants(channel.mean, channel.std, low=channel.low, high=channel.high)
+        case "window":
+            return replace(between(channel.low, channel.high), low=channel.low, high=channel.high)
+        case "range":
+            ends = asked(extremes, voxels)
+            low, high = float(ends.low[index, 0]), float(ends.high[index, 0])
+            return between(low, high)
+        case "equalised":
+            fractions = tuple(np.linspace(0.0, 1.0, EQUALISED_LEVELS).tolist())
+            levels = tuple(asked(quantiles, voxels, fractions)[index].tolist())
+            return replace(between(0.0, 1.0), levels=levels) if levels[0] < levels[-1] else NOTHING
+        case "none":
+            return Constants(0.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)  # an array has no hash
@@ -148,12 +203,23 @@ class NormalisedView(View):
 
 def _normalise_(values: Tensor, c: Constants) -> None:
     """In place, as slabs of rows are large."""
+    if c.levels:
+        values.copy_(_places(values, torch.tensor(c.levels, dtype=torch.float32, device=values.device)))
     if np.isfinite([c.low, c.high]).any():
         values.clamp_(c.low, c.high)
     values.sub_(c.shift).div_(c.scale)
     if np.isfinite(c.knee):
         above = (values - c.knee).clamp_(min=0).mul_(c.slope)
         values.clamp_(max=c.knee).add_(above)
+
+
+def _places(values: Tensor, levels: Tensor) -> Tensor:
+    """Where values lie among ascending levels: 0 to 1, linearly between two, in the middle of equal ones."""
+    before, after = (torch.bucketize(values, levels, right=right) for right in (False, True))
+    low, high = levels[(before - 1).clamp_(min=0)], levels[before.clamp(max=len(levels) - 1)]
+    between = before - 1 + ((values - low) / (high - low)).nan_to_num_(0.0, 0.0, 0.0)
+    places = torch.where(after > before, (before + after - 1) / 2, between)
+    return places.clamp_(0, len(levels) - 1).div_(len(levels) - 1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,6 +63,13 @@ class PreprocessSettings:
         """The spacing to resample to, if any; 1 mm along an axis that is left as stored."""
         return self.at(Spacing(1.0, 1.0, 1.0)) if isinstance(self.spacing, tuple) else None
 
+    @property
+    def needs_organ(self) -> bool:
+        """Whether a channel's grey values are normalised by those of the organ."""
+        given = self.normalisation
+        channels = given.values() if isinstance(given, dict) else () if given == "auto" else given
+        return any(channel.voxels == "organ" for channel in channels)
+
     def at(self, own: Spacing) -> Spacing:
         """The network's spacing for a volume whose own is this."""
         if not isinstance(self.spacing, tuple):
@@ -106,19 +113,29 @@ def network_shape(source: VolumeSource, settings: PreprocessSettings) -> Shape3:
     return network_grid(source, settings).shape
 
 
-def image_view(source: VolumeSource, settings: PreprocessSettings, grid: NetworkGrid | None = None) -> VolumeSource:
+def image_view(
+    source: VolumeSource,
+    settings: PreprocessSettings,
+    grid: NetworkGrid | None = None,
+    *,
+    organ: VolumeSource | None = None,
+) -> VolumeSource:
     """The image as the network sees it: (C, Z, Y, X) float32. Takes a few passes over the volume.
 
-    grid is what network_grid says, where it is known.
+    grid is what network_grid says, where it is known. organ is the organ mask on the source's grid, for settings
+    that look at its voxels.
 
     Raises:
-        ValueError: the settings are not planned, or the number of channels differs.
+        ValueError: the settings are not planned, the number of channels differs, or the organ mask is missing.
     """
     if not isinstance(settings.normalisation, tuple):
         raise ValueError("normalisation is not planned yet")
     turned = TurnedView(source, turn_of(source, settings))
     grid = grid or network_grid(source, settings)
-    image = normalised(_cropped(turned, grid.box), settings.normalisation)
+    seen = None
+    if organ is not None and settings.needs_organ:
+        seen = _cropped(TurnedView(organ, turn_of(source, settings)), grid.box)
+    image = normalised(_cropped(turned, grid.box), settings.normalisation, seen)
     own = spacing_of(turned.affine)
     kernels = kernels_between(own, settings.at(own), settings.interpolation, coarse=settings.coarse_axis)
     resampled = at_spacing(image, settings.at(own), kernels)

@@ -1,6 +1,8 @@
 """Numbers that describe a whole volume, gathered slab by slab so that memory does not grow with depth."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,33 +55,47 @@ def moments(source: VolumeSource, inside: NDArray[np.bool_] | None = None) -> tu
     return tuple(Moments(float(m), float(np.sqrt(s / count))) for m, s in zip(mean, squares, strict=True))
 
 
-def extremes(source: VolumeSource, axis: int | None = None) -> Extremes:
-    """The range of each channel: of the volume, or of each plane across an axis (0, 1, 2 for z, y, x)."""
+def extremes(source: VolumeSource, axis: int | None = None, inside: NDArray[np.bool_] | None = None) -> Extremes:
+    """The range of each channel: of the volume, or of each plane across an axis (0, 1, 2 for z, y, x).
+
+    Of the voxels inside a mask (Z, Y, X) alone where there is one: from inf to -inf where it is empty.
+    """
     planes = 1 if axis is None else source.shape[axis]
     low, high = np.full((source.channels, planes), np.inf), np.full((source.channels, planes), -np.inf)
     within = tuple(a + 1 for a in range(3) if a != axis)
     for box in boxes_of(source):
         part = slice(None) if axis is None else box.slices[axis]
         voxels = source.read(box)
-        smallest, largest = voxels.min(axis=within), voxels.max(axis=within)
+        if inside is None:
+            smallest, largest = voxels.min(axis=within), voxels.max(axis=within)
+        else:
+            voxels, where = voxels.astype(np.float64), inside[box.slices]
+            smallest = voxels.min(axis=within, where=where, initial=np.inf)
+            largest = voxels.max(axis=within, where=where, initial=-np.inf)
         low[:, part] = np.minimum(low[:, part], smallest.reshape(source.channels, -1))
         high[:, part] = np.maximum(high[:, part], largest.reshape(source.channels, -1))
     return Extremes(low, high)
 
 
-def quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.float64]:
+def quantiles(
+    source: VolumeSource, fractions: Sequence[float], inside: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
     """The values below which the given fractions of each channel lie: (channels, len(fractions)).
 
-    Nearest-rank definition (NumPy's ``inverted_cdf``). Exact for 8- and 16-bit integers, by
-    histogram; other types are sampled evenly in array order down to at most 2^22 voxels.
+    Of every voxel, or of those inside a mask (Z, Y, X); 0 where it is empty. Nearest-rank definition (NumPy's
+    ``inverted_cdf``). Exact for 8- and 16-bit integers, by histogram; other types are sampled evenly in array
+    order down to at most 2^22 voxels.
     """
+    count = source.shape.voxels if inside is None else int(inside.sum())
+    if not count:
+        return np.zeros((source.channels, len(fractions)))
     if source.dtype.kind in "ui" and source.dtype.itemsize <= 2:
-        return _histogram_quantiles(source, fractions)
-    step = max(1, source.shape.voxels // MAX_SAMPLES)
+        return _histogram_quantiles(source, fractions, inside)
+    step = max(1, count // MAX_SAMPLES)
     samples: list[list[NDArray[np.float32]]] = [[] for _ in range(source.channels)]
     first = 0
     for box in boxes_of(source):
-        voxels = source.read(box).reshape(source.channels, -1)
+        voxels = _picked(source, box, inside)
         for channel, values in enumerate(voxels):
             samples[channel].append(values[(-first) % step :: step].astype(np.float32))
         first += voxels.shape[1]
@@ -88,12 +104,20 @@ def quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.
     )
 
 
-def _histogram_quantiles(source: VolumeSource, fractions: tuple[float, ...]) -> NDArray[np.float64]:
+def _histogram_quantiles(
+    source: VolumeSource, fractions: Sequence[float], inside: NDArray[np.bool_] | None
+) -> NDArray[np.float64]:
     info = np.iinfo(source.dtype)
     counts = np.zeros((source.channels, int(info.max) - int(info.min) + 1), dtype=np.int64)
     for box in boxes_of(source):
-        for channel, values in enumerate(source.read(box)):
-            counts[channel] += np.bincount(values.ravel().astype(np.int64) - info.min, minlength=counts.shape[1])
+        for channel, values in enumerate(_picked(source, box, inside)):
+            counts[channel] += np.bincount(values.astype(np.int64) - info.min, minlength=counts.shape[1])
     below = counts.cumsum(axis=1)
-    ranks = np.maximum(1, np.ceil(np.asarray(fractions) * source.shape.voxels))
+    ranks = np.maximum(1, np.ceil(np.asarray(fractions) * below[0, -1]))
     return np.stack([np.searchsorted(row, ranks) + int(info.min) for row in below]).astype(np.float64)
+
+
+def _picked(source: VolumeSource, box: Box, inside: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """A box's voxels, or those inside the mask, in a row: (channels, n)."""
+    voxels = source.read(box)
+    return voxels.reshape(source.channels, -1) if inside is None else voxels[:, inside[box.slices]]

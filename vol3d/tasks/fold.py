@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,9 @@ class FoldTraining:
         stop: StopFlag,
         cascade: Run | None = None,
         team: Team = ALONE,
+        why: Mapping[str, str] = {},
     ) -> None:
+        self.why = why
         self.folder, self.config, self.cases = folder, config, cases
         self.device, self.reporter, self.stop, self.team = device, reporter, stop, team
         self.cascade = Cascade(cascade, cases, self._refuse_to_go_on) if cascade else None
@@ -160,8 +162,8 @@ class FoldTraining:
             return
         if self.cascade and not (self.folder / "config.yaml").is_file():
             copy_models([model.folder for model in self.cascade.run.models], self.folder / CASCADE)
-        write_text(self.folder / "plan.yaml", dump(plan_of(self.config)))
-        write_text(self.folder / "config.yaml", dump(self.config))
+        write_text(self.folder / "plan.yaml", dump(plan_of(self.config), comments=self.why))
+        write_text(self.folder / "config.yaml", dump(self.config, comments=self.why))
         write_json(self.folder / "split.json", split)
         self._write_environment(trainer.precision, trainer.network)
         log = self.folder / "metrics.jsonl"
@@ -221,6 +223,10 @@ class FoldTraining:
         best, seconds = self.team.of_first(tried_here)
         tried = ", ".join(f"{name} {value:.3f} s" for name, value in seconds.items())
         self.reporter.note(f"precision {best} is the faster one here ({tried} per step)")
+        training = self.config.training
+        if training.max_minutes is None:
+            told = f"{training.steps:,} steps take about {duration(training.steps * seconds[best])} here"
+            self.reporter.note(f"{told}, validations apart; training.max_minutes ends a training sooner")
         return best
 
     def _restore(self, trainer: Trainer, state: dict[str, Any]) -> None:
@@ -317,3 +323,15 @@ class FoldTraining:
         flat = [{**r, **r.get("metrics", {})} for r in records]
         write_png(self.folder / "learning_curve.png", learning_curve(flat, metric=self.config.training.select_by))
         self.saved_at = time.monotonic()
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    >>> duration(47.2), duration(4000), duration(200_000)
+    ('47 seconds', '67 minutes', '56 hours')
+    """
+    for most, unit, name in ((120, 1, "seconds"), (7200, 60, "minutes")):
+        if seconds < most:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 3600:.0f} hours"

@@ -209,6 +209,20 @@ def check_ensemble(models: Sequence[Model]) -> None:
                 raise UsageError(f"{first.folder} and {other.folder} have other {what}: {ours} and {theirs}")
 
 
+def check_organ_for(models: Sequence[Model], given: bool) -> None:
+    """Refuse to normalise grey values by those of an organ that is not given.
+
+    Raises:
+        UsageError: a model wants to.
+    """
+    wanting = [model.folder for model in models if model.plan.preprocess.needs_organ]
+    if wanting and not given:
+        raise UsageError(
+            f"{wanting[0]} normalises grey values by those of the organ (preprocess.normalisation: voxels organ): give "
+            "--organ-mask or --organ-model"
+        )
+
+
 def _told(schema: LabelSchema) -> str:
     regions = (f"{region.name} [{', '.join(map(str, region.values))}]" for region in schema.regions)
     return ", ".join((*regions, *(() if schema.ignore is None else (f"ignored [{schema.ignore}]",))))

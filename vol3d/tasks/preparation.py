@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vol3d.config.tree import Config
 from vol3d.datasets.cache import Cache, cache_key
-from vol3d.datasets.cases import Case, case_sources, oddities
+from vol3d.datasets.cases import Case, case_sources, oddities, open_label
 from vol3d.datasets.fingerprint import CaseFacts, case_facts
 from vol3d.datasets.views import BoxedView, PickedView, StackedSource
 from vol3d.errors import InputError, UsageError, some
@@ -142,7 +142,8 @@ def _centre_lines(labels: VolumeSource, regions: NDArray[np.bool_]) -> VolumeSou
 
 def _names(case: Case, config: Config) -> tuple[str, ...]:
     """The cache's entries for a case's labels and its image, and for centre lines if a loss asks for them."""
-    paths = [*case.images, *([case.label] if case.label else [])]
+    organ = case.organ_mask if config.preprocess.needs_organ else None
+    paths = [*case.images, *(file for file in (case.label, organ) if file)]
     # What the labels hold beyond the box where they were drawn, and what order masks have.
     box = () if case.labelled_box is None else (case.labelled_box, config.data.ignore_label)
     made_with = (config.preprocess, case.spacing, *box, *case.structures)
@@ -179,7 +180,12 @@ class _Sources:
 
     def image(self) -> VolumeSource:
         """The image on the network's grid."""
-        return image_view(self.opened[0], self.config.preprocess)
+        image, organ = self.opened[0], None
+        if self.config.preprocess.needs_organ:
+            if self.case.organ_mask is None:
+                raise InputError(f"case {self.case.name} has no organ mask, and preprocess.normalisation looks at one")
+            organ = open_label(self.case.organ_mask, image=image, spacing=self.case.spacing)
+        return image_view(image, self.config.preprocess, organ=organ)
 
     def are_quick(self, view: VolumeSource) -> bool:
         """Whether a view is so huge that it is better not copied, and a cube of it quickly read from the files."""
@@ -232,6 +238,7 @@ def _with_earlier(prepared: PreparedCase, case: Case, config: Config, cache: Cac
             PickedView(image, picked),
             precision=run.precision,
             forwards=run.forwards,
+            organ=open_label(case.organ_mask, image=image, spacing=case.spacing) if case.organ_mask else None,
             advance=cascade.advance,
         )
         said = earlier.kept(cache.folder)

@@ -22,7 +22,7 @@ from vol3d.tasks.earlier import cascade_view, earlier_of, picked_channels
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.look import Look
-from vol3d.tasks.models import Model
+from vol3d.tasks.models import Model, check_organ_for
 from vol3d.tasks.slabs import SLAB_BYTES, Slab, accumulator_bytes, out_of_memory_told, recut, weighted_mean
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.tasks.storage import Storage
@@ -42,7 +42,8 @@ class _TimedView(View):
 class Probabilities:
     """One volume's probabilities: slabs, fill or kept is called once.
 
-    They are made on the turned grid, in the focus (None: everywhere); clock and tally count what is done.
+    They are made on the turned grid, in the focus (None: everywhere); clock and tally count what is done. organ is
+    an organ mask on the source's grid, for models that normalise by its grey values.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Probabilities:
         precision: Precision | Literal["auto"],
         forwards: Forwards,
         focus: Focus | None = None,
+        organ: VolumeSource | None = None,
         advance: Callable[[int], None] | None = None,
     ) -> None:
-        self.models, self.stored = models, source
+        self.models, self.stored, self.organ = models, source, organ
         self.precision, self.forwards, self.advance = precision, forwards, advance
         self.schema = models[0].plan.data.schema()
         self.clock, self.tally = Stopwatch(), Tally()
@@ -116,17 +118,23 @@ class Probabilities:
         """Those of an earlier run, on the channels that it knows."""
         channels = PickedView(self.source, picked_channels(model.earlier[0], model.plan.data.channels))
         return Probabilities(
-            earlier_of(model), channels, precision=self.precision, forwards=self.forwards, advance=self.advance
+            earlier_of(model),
+            channels,
+            precision=self.precision,
+            forwards=self.forwards,
+            organ=self.organ,
+            advance=self.advance,
         )
 
     def _views(self, scratch: Path | None) -> list[VolumeSource]:
         """What each model sees; models with the same preprocessing, such as folds, share the passes over the volume."""
+        check_organ_for(self.models, self.organ is not None)
         images: dict[PreprocessSettings, VolumeSource] = {}
         for look in self.looks:
             settings = look.model.plan.preprocess
             if settings not in images:
                 with self.clock("normalise"):
-                    images[settings] = image_view(self.source, settings, look.grid)
+                    images[settings] = image_view(self.source, settings, look.grid, organ=self.organ)
         return [self._seen(look, images[look.model.plan.preprocess], scratch) for look in self.looks]
 
     def _seen(self, look: Look, image: VolumeSource, scratch: Path | None) -> VolumeSource:

@@ -24,7 +24,7 @@ from vol3d.tasks.assemble import choose_devices
 from vol3d.tasks.earlier import picked_channels
 from vol3d.tasks.focus import EMPTY_ORGAN, check_organ
 from vol3d.tasks.forward import Forwards
-from vol3d.tasks.models import Model, Weights, check_ensemble, load_models
+from vol3d.tasks.models import Model, Weights, check_ensemble, check_organ_for, load_models
 from vol3d.tasks.nnunet import load_nnunet_models
 from vol3d.tasks.probabilities import Probabilities
 from vol3d.tasks.storage import Storage
@@ -205,8 +205,9 @@ class Run:
         back what lies outside.
 
         Raises:
-            UsageError: a step needs an organ mask and none is given.
+            UsageError: a step, or the models' normalisation, needs an organ mask and none is given.
         """
+        check_organ_for(self.models, organ_given)
         steps = steps_from(list(self.models[0].plan.postprocess.steps))
         if organ_given and not crops and not needs(steps).organ:
             looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]

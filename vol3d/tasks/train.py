@@ -1,6 +1,5 @@
 """Train a run on a data set."""
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,32 +9,28 @@ from typing import Any
 
 import torch
 
-from vol3d.config.dump import dump
+from vol3d.config.dump import comments_of
 from vol3d.config.load import load
-from vol3d.config.tree import Config, DataSettings
+from vol3d.config.tree import Config
 from vol3d.datasets.cases import Case
-from vol3d.datasets.dataset import Dataset, counted
-from vol3d.datasets.dictionaries import dataset_of
-from vol3d.datasets.fingerprint import Fingerprint, fingerprint
+from vol3d.datasets.dataset import counted
 from vol3d.datasets.given import PathLike
-from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, write_manifest
 from vol3d.datasets.splits import folds_of
-from vol3d.errors import InputError, UsageError, some
+from vol3d.errors import UsageError, some
 from vol3d.files.atomic import read_text
-from vol3d.files.dicom import shows_upright_body
 from vol3d.files.lock import lock
 from vol3d.files.runs import CASCADE
-from vol3d.tasks.assemble import check_edges, fill, ignored_value
+from vol3d.tasks.assemble import check_edges
+from vol3d.tasks.budget import Budget
 from vol3d.tasks.cascade import Cascade, with_cascade
+from vol3d.tasks.dataset_plan import found_in, labelled, plan_training, settings_of
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.initial_weights import read_initial_weights, with_network_of
 from vol3d.tasks.plugins import differing, lacking
-from vol3d.tasks.preparation import measure
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import stop_flag
-from vol3d.tasks.symmetries import mirrors_left_out
 from vol3d.tasks.torchrun import BY_ITSELF, Launch
 
 
@@ -50,6 +45,7 @@ def train(
     init: PathLike | None = None,
     cascade: PathLike | None = None,
     device: str = "auto",
+    memory_gb: float | None = None,
     trust_pickle: bool = False,
     dry_run: bool = False,
     reporter: Reporter | None = None,
@@ -63,8 +59,9 @@ def train(
     what is in out; init is a run, a checkpoint, nnU-Net's results or a file with torchvision's ResNet or MONAI's
     SwinUNETR to begin with (docs/configuration.md), trust_pickle opens it even if it can run code. cascade is an
     earlier run, of all its folds, whose probabilities become channels; its models are copied into the folders. device
-    is auto, cpu, cuda or cuda:N. dry_run only tells the reporter the plan. launch says which process this is of those
-    that torchrun began (vol3d.tasks.torchrun): only the first one writes, tells, and returns results.
+    is auto, cpu, cuda or cuda:N; memory_gb is what the plan may take of its memory for a step. dry_run only tells the
+    reporter the plan. launch says which process this is of those that torchrun began (vol3d.tasks.torchrun): only the
+    first one writes, tells, and returns results.
 
     Raises:
         UsageError, InputError, CheckpointError, DivergedError, ResourceError: see their classes.
@@ -72,7 +69,7 @@ def train(
     """
     resume, first = resume or launch.again, launch.team.first
     reporter, out, fold = (reporter or Silent()) if first else Silent(), Path(out), str(fold)
-    text = _settings_of(Path(config_file)) if config_file else None
+    text = settings_of(Path(config_file)) if config_file else None
     config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
     chosen = launch.device(device)
     begun = _begun(out, fold) if resume else []
@@ -81,13 +78,11 @@ def train(
         config = replace(config, data=_stored(begun[0], overrides).data)
     earlier = _earlier(cascade, begun, chosen)
     config = replace(config, data=with_cascade(config.data, earlier))
-    found = counted(_found(dataset, config.data))
+    found = counted(found_in(dataset, config.data))
     reporter.note(found.note)
     for warning in found.warnings:
         reporter.warn(warning)
-    cases = [c for c in found.cases if c.label is not None]
-    if not cases:
-        raise InputError(f"{found.path}: no case has a label, so there is nothing to learn from")
+    cases = labelled(found)
     folds = _folds(fold, config, cases)
     if earlier is not None:
         Cascade(earlier, cases).check(found.channel_names)
@@ -98,16 +93,19 @@ def train(
     if init and any(not (_folder(out, name) / "state.pt").is_file() for name in folds):
         initial = read_initial_weights(Path(init), trust_pickle=trust_pickle)
         config = with_network_of(config, initial, reporter)
+    why: Mapping[str, str] = {}
     if dry_run or started != set(folds):
         grows = config.sampling.batch == "auto"
-        config = launch.agreed(partial(_planned, config, found, cases, chosen, reporter))
-        config = launch.shared(config, grows=grows)
+        budget = Budget.of(chosen, memory_gb)
+        planned = launch.agreed(partial(plan_training, config, found, cases, reporter, budget=budget, device=chosen))
+        config, why = launch.shared(planned.config, grows=grows), planned.why
         if earlier is not None:
             Cascade(earlier, cases).check_mirrors(config)
     if dry_run:
-        reporter.note(dump(config))
+        reporter.note(planned.text())
         return []
     configs = {n: launch.shared(_stored(_folder(out, n), overrides)) if n in started else config for n in folds}
+    reasons = {n: _reasons(_folder(out, n), overrides) if n in started else why for n in folds}
     if first:
         write_manifest(out / MANIFEST, cases, channel_names=found.channel_names)
     results = []
@@ -116,24 +114,11 @@ def train(
         if told := differing(folder):
             reporter.warn(told)
         with lock(folder) if first else nullcontext(), stop_flag() as stop:
-            training = FoldTraining(folder, configs[name], cases, chosen, reporter, stop, earlier, launch.team)
+            training = FoldTraining(
+                folder, configs[name], cases, chosen, reporter, stop, earlier, launch.team, reasons[name]
+            )
             results.append(training.train(name, initial))
     return results if first else []
-
-
-def _settings_of(path: Path) -> str:
-    try:
-        return read_text(path)
-    except InputError as error:  # the command is wrong, not the data
-        raise UsageError(str(error)) from error
-
-
-def _found(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) -> Dataset:
-    channels = None if data.channels == "auto" else data.channels
-    if isinstance(dataset, str | os.PathLike):
-        return detect(Path(dataset), channels=channels, slices=data.slices)
-    listed = dataset_of(dataset)
-    return listed if channels is None else listed.of_channels(channels)
 
 
 def _folds(fold: str, config: Config, cases: Sequence[Case]) -> list[str]:
@@ -198,45 +183,8 @@ def _stored(folder: Path, overrides: Sequence[str]) -> Config:
     return config
 
 
-def _planned(config: Config, found: Dataset, cases: Sequence[Case], device: torch.device, reporter: Reporter) -> Config:
-    names = found.label_names
-    try:
-        facts = fingerprint(measure(cases, reporter, ignore=ignored_value(config.data, names)))
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    anatomical = any(case.placed for case in facts.cases)
-    turns = config.augmentation.quarter_turns == "auto" and not anatomical
-    if turns and any(shows_upright_body(path) for case in cases for path in case.images):
-        config = replace(config, augmentation=replace(config.augmentation, quarter_turns=False))
-    filled = fill(
-        config,
-        facts,
-        label_names=names,
-        channel_names=found.channel_names,
-        anatomical=anatomical,
-        device=device,
-    )
-    _check_regions(filled.data, facts, reporter)
-    if filled.data.mirror_pairs:
-        pairs = ", ".join(" and ".join(pair) for pair in filled.data.mirror_pairs)
-        reporter.note(f"change places in a mirror along x: {pairs}")
-    if left_out := mirrors_left_out(config, filled):
-        reporter.note(left_out)
-    return filled
-
-
-def _check_regions(data: DataSettings, found: Fingerprint, reporter: Reporter) -> None:
-    """Tell of regions that no case has and of values that no region has; refuse if that is all there is."""
-    assert data.labels != "auto"
-    occurring, wanted = set(found.label_values), {value for values in data.labels.values() for value in values}
-    absent = [name for name, values in data.labels.items() if occurring.isdisjoint(values)]
-    rest = ", ".join(map(str, sorted(occurring - wanted)))
-    if len(absent) == len(data.labels):
-        raise InputError(
-            f"no case has a voxel of the regions {', '.join(absent)} (data.labels, or those of dataset.json): the "
-            f"labels hold the values {rest}; say with data.labels what they mean"
-        )
-    if absent:
-        reporter.warn(f"nothing can be learned of what no case has: {', '.join(absent)}")
-    if rest:
-        reporter.note(f"label values in no region, taken for background: {rest}")
+def _reasons(folder: Path, overrides: Sequence[str]) -> dict[str, str]:
+    """What a run's configuration says of its choices, less those that are changed now."""
+    changed = {override.partition("=")[0] for override in overrides}
+    told = comments_of(read_text(folder / "config.yaml"))
+    return {key: reason for key, reason in told.items() if key not in changed}

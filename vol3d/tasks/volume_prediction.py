@@ -82,7 +82,7 @@ class VolumePrediction:
         gates = organ is not None and needs(steps).organ
         self.organ = MarginView(TurnedView(organ, self.turn)) if organ and gates else None
         self.probabilities = Probabilities(
-            models, source, precision=precision, forwards=forwards, focus=self.focus, advance=advance
+            models, source, precision=precision, forwards=forwards, focus=self.focus, organ=organ, advance=advance
         )
         self.clock = self.probabilities.clock
         self.device = forwards.devices[0]
@@ -159,7 +159,8 @@ class VolumePrediction:
 
         A large one is normalised again wherever it is read: in float32 it takes four times a mask's room.
         """
-        view = image_view(self.probabilities.source, replace(self.plan.preprocess, spacing="stored"))
+        plain = replace(self.plan.preprocess, spacing="stored")
+        view = image_view(self.probabilities.source, plain, organ=self.probabilities.organ)
         if view.shape == self.turn.shape:
             return view if storage.on_disk else storage.copy(view)
         whole, place = storage.zeros(view.channels, np.float32), self.probabilities.looks[0].grid.box.start

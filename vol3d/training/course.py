@@ -28,7 +28,8 @@ def part_of(settings: TrainingSettings, number: int, first: int) -> Part:
     stages = settings.stages or (Stage(),)
     sums = list(accumulate((stage.share for stage in stages), initial=0.0))
     begin, end = sums[number] / sums[-1], sums[number + 1] / sums[-1]
-    epochs = max(1, round(settings.epochs * end) - round(settings.epochs * begin))
+    whole = settings.steps // settings.steps_per_epoch
+    epochs = max(1, round(whole * end) - round(whole * begin))
     return Part(number, stages[number], first, epochs * settings.steps_per_epoch, begin, end)
 
 

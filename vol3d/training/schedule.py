@@ -49,12 +49,12 @@ class Stage:
 class TrainingSettings:
     """Length, optimiser and housekeeping of a training.
 
-    An epoch is steps_per_epoch steps. With max_minutes the learning rate reaches its end in time for what comes at the
-    end, one more validation and saving, if the epochs do not end before. learning_rate is the peak. weight_decay acts
-    on weights, not on norms and biases. The schedule and its warm_up, a share, are a stage's: cosine and poly (power
-    0.9) fall to zero, restarts does so in cycles equal cosines, constant stays, plateau is multiplied by
-    plateau_factor whenever plateau_patience validations in a row brought no better score. A stage ends early after
-    stop_patience of them.
+    An epoch is steps_per_epoch steps; auto epochs are for the plan to fill. With max_minutes the learning rate reaches
+    its end in time for what comes at the end, one more validation and saving, if the epochs do not end before.
+    learning_rate is the peak. weight_decay acts on weights, not on norms and biases. The schedule and its warm_up, a
+    share, are a stage's: cosine and poly (power 0.9) fall to zero, restarts does so in cycles equal cosines, constant
+    stays, plateau is multiplied by plateau_factor whenever plateau_patience validations in a row brought no better
+    score. A stage ends early after stop_patience of them.
 
     clip_norm bounds the gradient's norm. ema is the decay of the averaged weights, which are the ones that are
     validated and kept; over the last even_average of the training they are the plain mean of every step's.
@@ -65,7 +65,7 @@ class TrainingSettings:
     No stages are one.
     """
 
-    epochs: int = 100
+    epochs: int | Literal["auto"] = "auto"
     steps_per_epoch: int = 100
     max_minutes: float | None = None
     optimiser: Literal["adamw", "sgd"] = "adamw"
@@ -91,7 +91,7 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps_per_epoch", "cycles", "plateau_patience", "validate_every", "keep_best"):
-            if getattr(self, name) < 1:
+            if getattr(self, name) != "auto" and getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.stop_patience is not None and self.stop_patience < 1:
             raise ValueError(f"stop_patience must be at least 1, got {self.stop_patience}")
@@ -114,7 +114,9 @@ class TrainingSettings:
 
     @property
     def steps(self) -> int:
-        """Number of updates when no time runs out."""
+        """Number of updates when no time runs out. Raises ValueError while epochs says auto."""
+        if self.epochs == "auto":
+            raise ValueError("epochs are not planned yet")
         return self.epochs * self.steps_per_epoch
 
     def of(self, stage: Stage) -> "TrainingSettings":
