@@ -5,7 +5,10 @@ plain tuple to NumPy and torch.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Axis = Literal["z", "y", "x"]
+AXES: tuple[Axis, ...] = ("z", "y", "x")
 
 
 class Shape3(NamedTuple):

@@ -16,11 +16,11 @@ from vol3d.config.tree import Config
 from vol3d.errors import UsageError
 from vol3d.patches.along import along, coarser, gaussian, polygon, spline
 from vol3d.patches.augment import Augmenter
-from vol3d.patches.augmentations import AXES, BOUNDS, AugmentSettings
+from vol3d.patches.augmentations import BOUNDS, AugmentSettings
 from vol3d.patches.chance import Chosen, Drawn, OneOf, draw
 from vol3d.patches.grey import change_grey
 from vol3d.patches.moves import BENDING, Moves
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import AXES, Shape3, Spacing
 
 PATCH, SPACING = Shape3(12, 20, 16), Spacing(2.0, 1.0, 0.8)
 QUIET = AugmentSettings(

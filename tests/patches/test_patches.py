@@ -12,11 +12,11 @@ from torch import Generator
 
 from vol3d.geometry.affine import from_spacing
 from vol3d.patches.augment import Augmenter
-from vol3d.patches.augmentations import AXES, BOUNDS, AugmentSettings
+from vol3d.patches.augmentations import BOUNDS, AugmentSettings
 from vol3d.patches.chance import Drawn
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import AXES, Shape3, Spacing
 from vol3d.volume.source import ArraySource
 
 AFFINE = from_spacing(Spacing(0.8, 1.0, 3.0))

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from vol3d.datasets.fingerprint import Fingerprint
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.preprocess.pipeline import NetworkSpacing
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import AXES, Shape3, Spacing
 from vol3d.volume.labels import MAX_LABEL, Region
 
 T = TypeVar("T", covariant=True)
 
-AXES = ("z", "y", "x")
 ANISOTROPIC = 3.0
 CT_AIR = -500.0
 PADDED = 0.75

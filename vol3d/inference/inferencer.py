@@ -19,9 +19,9 @@ from vol3d.geometry.grid import Stride
 from vol3d.inference.activation import Activation
 from vol3d.inference.blend import PlaneRing
 from vol3d.inference.reader import RowReader
-from vol3d.inference.symmetry import Axis, Forward, Symmetries
+from vol3d.inference.symmetry import Forward, Symmetries
 from vol3d.inference.windows import WindowGrid
-from vol3d.shapes import Index3, Shape3
+from vol3d.shapes import Axis, Index3, Shape3
 from vol3d.volume.source import VolumeSource
 
 Average = Literal["probability", "logits"]

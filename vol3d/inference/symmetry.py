@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Axis = Literal["z", "y", "x"]
+from vol3d.shapes import AXES, Axis
+
 Symmetries = Literal["mirrors", "quarter_turns", "views"]
 Forward = Callable[[Tensor], Tensor]
-AXES: tuple[Axis, ...] = ("z", "y", "x")
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,7 @@ from torch import Generator, Tensor
 
 from vol3d.errors import UsageError, unknown_name
 from vol3d.patches.chance import Drawn, OneOf
-
-Axis = Literal["z", "y", "x"]
-AXES: tuple[Axis, ...] = ("z", "y", "x")
+from vol3d.shapes import Axis
 
 Augmentation = Callable[..., tuple[Tensor, Tensor]]
 """Images (B, C, Z, Y, X) float32, labels (B, Z, Y, X), a CPU generator, options by name; to both, their shapes kept."""

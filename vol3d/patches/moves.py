@@ -15,9 +15,9 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from vol3d.patches.along import along, polygon, spline
-from vol3d.patches.augmentations import AXES, AugmentSettings
+from vol3d.patches.augmentations import AugmentSettings
 from vol3d.patches.chance import Chosen
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import AXES, Shape3, Spacing
 
 PLANES = ((1, 2), (0, 1), (0, 2))
 THICK = 3.0

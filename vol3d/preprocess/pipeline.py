@@ -18,7 +18,7 @@ from vol3d.preprocess.resample import (
     resized_shape,
 )
 from vol3d.preprocess.statistics import Extremes, extremes
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import AXES, Axis, Shape3, Spacing
 from vol3d.volume.source import VolumeSource
 
 
@@ -45,7 +45,7 @@ class PreprocessSettings:
     """
 
     orientation: Literal["ras", "stored"] = "ras"
-    axes: tuple[Literal["z", "y", "x"], ...] = ("z", "y", "x")
+    axes: tuple[Axis, ...] = AXES
     crop: Literal["none", "nonzero"] = "none"
     spacing: NetworkSpacing | Literal["auto", "stored"] = "auto"
     interpolation: Literal["cubic", "spline"] = "cubic"

@@ -21,9 +21,9 @@ from vol3d.files.atomic import read_text, write_json
 from vol3d.geometry.affine import from_spacing
 from vol3d.network.build import NetworkSettings
 from vol3d.network.stages import unet_settings_for
-from vol3d.patches.augmentations import AXES, AugmentSettings
+from vol3d.patches.augmentations import AugmentSettings
 from vol3d.patches.sampling import SamplingSettings, TrainingCase
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import AXES, Shape3, Spacing
 from vol3d.tasks.assemble import loss_of, network_of
 from vol3d.tasks.benchmark_inference import Peer, RunScript
 from vol3d.tasks.benchmark_row import Row

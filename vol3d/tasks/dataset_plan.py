@@ -16,12 +16,12 @@ from vol3d.datasets.dictionaries import dataset_of
 from vol3d.datasets.fingerprint import Fingerprint, fingerprint
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.layouts import detect
-from vol3d.datasets.plan import AXES, PATCH_MULTIPLE, covered
+from vol3d.datasets.plan import PATCH_MULTIPLE, covered
 from vol3d.errors import InputError, UsageError, some
 from vol3d.files.atomic import read_text
 from vol3d.files.dicom import shows_upright_body
 from vol3d.preprocess.resample import resized_shape
-from vol3d.shapes import Shape3
+from vol3d.shapes import AXES, Shape3
 from vol3d.tasks.budget import Budget
 from vol3d.tasks.planning import Planned, fill, ignored_value
 from vol3d.tasks.preparation import measure

@@ -6,15 +6,13 @@ from typing import Any
 from vol3d.config.tree import DataSettings, Plan
 from vol3d.errors import CheckpointError
 from vol3d.inference.inferencer import InferenceSettings
-from vol3d.inference.symmetry import Axis
 from vol3d.network.build import NetworkSettings
 from vol3d.network.nnunet import unet_settings_of
 from vol3d.postprocess.settings import PostprocessSettings
 from vol3d.preprocess.intensity import Normalisation
 from vol3d.preprocess.pipeline import NetworkSpacing, PreprocessSettings
-from vol3d.shapes import Shape3
+from vol3d.shapes import AXES, Shape3
 
-AXES: tuple[Axis, ...] = ("z", "y", "x")
 READERS = {"NibabelIOWithReorient": "ras"}  # all others leave the axes as they are stored
 RESAMPLING = "resample_data_or_seg_to_shape"
 SMALLEST_STD = 1e-8

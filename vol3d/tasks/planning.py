@@ -11,7 +11,6 @@ from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.description import IGNORE
 from vol3d.datasets.fingerprint import Fingerprint
 from vol3d.datasets.plan import (
-    AXES,
     COVERED,
     FEATURES,
     VOXELS,
@@ -29,7 +28,7 @@ from vol3d.errors import UsageError
 from vol3d.network.build import with_stages
 from vol3d.network.presets import OWN_FEATURES, STAGES
 from vol3d.preprocess.resample import resized_shape
-from vol3d.shapes import Shape3, Spacing
+from vol3d.shapes import AXES, Shape3, Spacing
 from vol3d.tasks.assemble import (
     check_edges,
     check_region,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from vol3d.datasets.given import Given, given_image
 from vol3d.errors import UsageError
 from vol3d.inference.inferencer import Inferencer
-from vol3d.inference.symmetry import Axis, averaged, symmetries
-from vol3d.shapes import Shape3
+from vol3d.inference.symmetry import averaged, symmetries
+from vol3d.shapes import Axis, Shape3
 from vol3d.tasks.assemble import choose_device
 from vol3d.training.schedule import Precision
 from vol3d.volume.volume import Volume

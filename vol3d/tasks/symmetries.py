@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from vol3d.config.tree import Config, DataSettings, Plan
 from vol3d.errors import UsageError
-from vol3d.inference.symmetry import AXES, Axis, Symmetries
+from vol3d.inference.symmetry import Symmetries
 from vol3d.patches.augmentations import AugmentSettings
 from vol3d.preprocess.pipeline import PreprocessSettings
+from vol3d.shapes import AXES, Axis
 from vol3d.volume.sides import Swap, sides_of, swap_of
 
 TURNED: dict[Symmetries, tuple[int, ...]] = {"quarter_turns": (1, 2), "views": (0, 1, 2)}
