@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from vol3d.config.load import load
 from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case
-from vol3d.datasets.dataset import Dataset
+from vol3d.datasets.dataset import Dataset, counted
 from vol3d.datasets.dictionaries import dataset_of
-from vol3d.datasets.fingerprint import Fingerprint, fingerprint
+from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, fingerprint
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.plan import PATCH_MULTIPLE, covered
@@ -29,33 +30,43 @@ from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.symmetries import mirrors_left_out
 
 
-def settings_of(path: Path) -> str:
-    """The text of a file of settings.
+def config_of(file: PathLike | None, overrides: Sequence[str]) -> Config:
+    """The configuration of a file of settings, or else the default one, with the overrides.
 
     Raises:
-        UsageError: it is missing, or no text.
+        UsageError: the file is missing, or no text; or a setting is wrong.
     """
     try:
-        return read_text(path)
+        text = read_text(Path(file)) if file else None
     except InputError as error:  # the command is wrong, not the data
         raise UsageError(str(error)) from error
+    return load(Config, text=text, name=str(file or "defaults"), overrides=overrides)
 
 
-def found_in(dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings) -> Dataset:
-    """The data set in a folder, a table, a list of cases or dictionaries, with the channels that the settings name."""
-    channels = None if data.channels == "auto" else data.channels
-    if isinstance(dataset, str | os.PathLike):
-        return detect(Path(dataset), channels=channels, slices=data.slices)
-    listed = dataset_of(dataset)
-    return listed if channels is None else listed.of_channels(channels)
+def found_in(
+    dataset: PathLike | Sequence[Mapping[str, Any]], data: DataSettings, reporter: Reporter
+) -> tuple[Dataset, list[Case]]:
+    """The data set in a folder, a table, a list of cases or dictionaries, with the channels that the settings name.
 
-
-def labelled(found: Dataset) -> list[Case]:
-    """The cases to learn from.
+    Beside it those of its cases that have a label. What was noticed on the way is told.
 
     Raises:
-        InputError: there is none.
+        InputError: no case has a label, or cases have different channels.
     """
+    channels = None if data.channels == "auto" else data.channels
+    if isinstance(dataset, str | os.PathLike):
+        found = detect(Path(dataset), channels=channels, slices=data.slices)
+    else:
+        found = dataset_of(dataset)
+        found = found if channels is None else found.of_channels(channels)
+    found = counted(found)
+    reporter.note(found.note)
+    for warning in found.warnings:
+        reporter.warn(warning)
+    return found, _labelled(found)
+
+
+def _labelled(found: Dataset) -> list[Case]:
     cases = [c for c in found.cases if c.label is not None]
     if not cases:
         raise InputError(f"{found.path}: no case has a label, so there is nothing to learn from")
@@ -71,16 +82,12 @@ def plan_training(
         InputError: the cases hold nothing to learn.
         UsageError: the settings do not fit them.
     """
-    names = found.label_names
-    try:
-        facts = fingerprint(measure(cases, reporter, ignore=ignored_value(config.data, names)))
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    facts = measure(cases, reporter, ignore=ignored_value(config.data, found.label_names))
     return planned_from(facts, config, found, cases, reporter, budget=budget, device=device)
 
 
 def planned_from(
-    facts: Fingerprint,
+    measured: Sequence[CaseFacts],
     config: Config,
     found: Dataset,
     cases: Sequence[Case],
@@ -90,6 +97,10 @@ def planned_from(
     device: torch.device,
 ) -> Planned:
     """The plan that follows from the facts of the cases; as plan_training."""
+    try:
+        facts = fingerprint(measured)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     anatomical = any(case.placed for case in facts.cases)
     turns = config.augmentation.quarter_turns == "auto" and not anatomical
     upright = turns and any(shows_upright_body(path) for case in cases for path in case.images)

@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from vol3d.config.load import load
-from vol3d.config.tree import Config
 from vol3d.datasets.cases import Case, case_sources
-from vol3d.datasets.dataset import counted
 from vol3d.datasets.details import CaseDetails, case_details
-from vol3d.datasets.fingerprint import CaseFacts, fingerprint
+from vol3d.datasets.fingerprint import CaseFacts
 from vol3d.datasets.given import PathLike
 from vol3d.errors import InputError, some
 from vol3d.files.atomic import write_text
 from vol3d.tasks.assemble import choose_device
 from vol3d.tasks.budget import Budget
-from vol3d.tasks.dataset_plan import found_in, labelled, planned_from, settings_of
+from vol3d.tasks.dataset_plan import config_of, found_in, planned_from
 from vol3d.tasks.dataset_report import Looked, report_page
 from vol3d.tasks.planning import Planned, ignored_value
 from vol3d.tasks.preparation import measure
@@ -81,21 +78,12 @@ def plan(
         InputError: there is no case to learn from.
     """
     heard = _Heard(reporter or Silent())
-    text = settings_of(Path(config_file)) if config_file else None
-    config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
+    config = config_of(config_file, overrides)
     chosen = choose_device(device)
     budget = Budget.of(chosen, memory_gb, kind="cuda" if memory_gb is not None and device != "cpu" else None)
-    found = counted(found_in(dataset, config.data))
-    heard.note(found.note)
-    for warning in found.warnings:
-        heard.warn(warning)
-    ignore = ignored_value(config.data, found.label_names)
-    cases, facts, failed = _measured(labelled(found), heard, ignore)
-    try:
-        together = fingerprint(facts)
-    except ValueError as error:
-        raise InputError(str(error)) from error
-    planned = planned_from(together, config, found, cases, heard, budget=budget, device=chosen)
+    found, cases = found_in(dataset, config.data, heard)
+    cases, facts, failed = _measured(cases, heard, ignored_value(config.data, found.label_names))
+    planned = planned_from(facts, config, found, cases, heard, budget=budget, device=chosen)
     if out is None:
         return PlanResult(planned, None, None, tuple(heard.warnings), failed)
     looked = _looked(cases, facts, planned, heard)

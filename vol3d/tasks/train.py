@@ -13,7 +13,6 @@ from vol3d.config.dump import comments_of
 from vol3d.config.load import load
 from vol3d.config.tree import Config
 from vol3d.datasets.cases import Case
-from vol3d.datasets.dataset import counted
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.manifest import MANIFEST, write_manifest
 from vol3d.datasets.splits import folds_of
@@ -24,7 +23,7 @@ from vol3d.files.runs import CASCADE
 from vol3d.tasks.assemble import check_edges
 from vol3d.tasks.budget import Budget
 from vol3d.tasks.cascade import Cascade, with_cascade
-from vol3d.tasks.dataset_plan import found_in, labelled, plan_training, settings_of
+from vol3d.tasks.dataset_plan import config_of, found_in, plan_training
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.initial_weights import read_initial_weights, with_network_of
 from vol3d.tasks.plugins import differing, lacking
@@ -69,8 +68,7 @@ def train(
     """
     resume, first = resume or launch.again, launch.team.first
     reporter, out, fold = (reporter or Silent()) if first else Silent(), Path(out), str(fold)
-    text = settings_of(Path(config_file)) if config_file else None
-    config = load(Config, text=text, name=str(config_file or "defaults"), overrides=overrides)
+    config = config_of(config_file, overrides)
     chosen = launch.device(device)
     begun = _begun(out, fold) if resume else []
     if begun:
@@ -78,11 +76,7 @@ def train(
         config = replace(config, data=_stored(begun[0], overrides).data)
     earlier = _earlier(cascade, begun, chosen)
     config = replace(config, data=with_cascade(config.data, earlier))
-    found = counted(found_in(dataset, config.data))
-    reporter.note(found.note)
-    for warning in found.warnings:
-        reporter.warn(warning)
-    cases = labelled(found)
+    found, cases = found_in(dataset, config.data, reporter)
     folds = _folds(fold, config, cases)
     if earlier is not None:
         Cascade(earlier, cases).check(found.channel_names)
