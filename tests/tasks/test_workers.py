@@ -16,7 +16,7 @@ CASES = [Case(f"case_{number}", (Path("a"),)) for number in range(40)]
 
 @pytest.fixture(params=[1, 4], autouse=True)
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: range(request.param))
+    monkeypatch.setattr(workers, "cores", lambda: request.param)
     return int(request.param)
 
 

@@ -76,7 +76,7 @@ def case_details(
     first = (turned.shape.z - planes) // 2
     middle = Box(Index3(first, 0, 0), Index3(first + planes, turned.shape.y, turned.shape.x))
     values, spacing = turned_labels.read(middle)[0], spacing_of(turned.affine)
-    tables = schema.encoding()[-len(schema.regions) :]  # one region's mask at a time: there may be a hundred
+    tables = schema.tables()  # one region's mask at a time: there may be a hundred
     anything: NDArray[np.bool_] = np.logical_or.reduce(tables)
     foreground = anything[values]
     sha256, padding, on_padding = _content(turned, foreground, first)

@@ -1,4 +1,4 @@
-"""The processor's name, and what was measured of this machine, kept in the user's cache folder."""
+"""The processor's name and cores, and what was measured of this machine, kept in the user's cache folder."""
 
 import json
 import os
@@ -18,6 +18,11 @@ def cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def cores() -> int:
+    """How many of its cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def recall(name: str) -> dict[str, Any]:

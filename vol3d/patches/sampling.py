@@ -15,7 +15,6 @@ from vol3d.volume.source import VolumeSource
 
 MAX_PLACES = 10_000
 
-
 Focus = Literal["voxels", "components", "ends"]
 
 

@@ -5,7 +5,6 @@ JSON: {"seconds": [...], "value": ..., "version": "..."}. Seconds are medians af
 """
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -23,7 +22,7 @@ from scipy import ndimage
 
 from vol3d.errors import UsageError
 from vol3d.files.atomic import write_json
-from vol3d.files.machine import cpu_name
+from vol3d.files.machine import cores, cpu_name
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
@@ -126,7 +125,7 @@ def machine() -> dict[str, Any]:
 
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 
 from vol3d.config.load import load
@@ -21,10 +20,9 @@ from vol3d.datasets.plan import PATCH_MULTIPLE, covered
 from vol3d.errors import InputError, UsageError, some
 from vol3d.files.atomic import read_text
 from vol3d.files.dicom import shows_upright_body
-from vol3d.preprocess.resample import resized_shape
 from vol3d.shapes import AXES, Shape3
 from vol3d.tasks.budget import Budget
-from vol3d.tasks.planning import Planned, fill, ignored_value
+from vol3d.tasks.planning import Planned, fill, ignored_value, network_shapes
 from vol3d.tasks.preparation import measure
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.symmetries import mirrors_left_out
@@ -143,7 +141,7 @@ def _patch_beyond(patch: Shape3 | Literal["auto"], filled: Config, found: Finger
     """A warning where the user's patch reaches beyond every volume, by more than the network may need."""
     if patch == "auto":
         return ""
-    shapes = np.array([resized_shape(c.shape, c.spacing, filled.preprocess.at(c.spacing)) for c in found.cases])
+    shapes = network_shapes(filled, found)
     longest = shapes.max(axis=0)
     beyond = [axis for axis in range(3) if patch[axis] >= longest[axis] + PATCH_MULTIPLE]
     if not beyond:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vol3d.config.dump import dump, flow
 from vol3d.config.tree import Config, DataSettings
@@ -320,10 +321,13 @@ def _coarse_stage(config: Config, found: Fingerprint, why: dict[str, str]) -> tu
     return share, coarse
 
 
+def network_shapes(config: Config, found: Fingerprint) -> NDArray[np.int64]:
+    """The cases' voxels along z, y, x on the network's grid, (cases, 3)."""
+    return np.array([resized_shape(c.shape, c.spacing, config.preprocess.at(c.spacing)) for c in found.cases])
+
+
 def _median_shape(config: Config, found: Fingerprint) -> list[float]:
-    """The median case's voxels along z, y, x on the network's grid."""
-    shapes = [resized_shape(c.shape, c.spacing, config.preprocess.at(c.spacing)) for c in found.cases]
-    return [float(n) for n in np.median(shapes, axis=0)]
+    return [float(n) for n in np.median(network_shapes(config, found), axis=0)]
 
 
 def _thin(config: Config, found: Fingerprint) -> tuple[int, ...]:

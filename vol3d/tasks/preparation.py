@@ -116,8 +116,8 @@ def _prepared(case: Case, config: Config, cache: Cache) -> PreparedCase:
     labels = cache.volume(for_labels, sources.labels, np.uint8, directly=sources.are_quick)
     image = cache.volume(for_image, sources.image, np.float16, directly=sources.are_quick)
     schema = config.data.schema()
-    rng = np.random.default_rng([config.training.random_seed, *os.fsencode(case.name)])
-    regions = schema.encoding()[-len(schema.regions) :]
+    rng = chance_of(case.name, config)
+    regions = schema.tables()
     if schema.ignore is None:
         *places, known = *places_in(labels, regions, rng), None
     else:
@@ -129,6 +129,11 @@ def _prepared(case: Case, config: Config, cache: Cache) -> PreparedCase:
     truth = StackedSource((labels, *lines)) if lines else labels
     training = TrainingCase(case.name, image, truth, found, known, case.group, case.source)
     return PreparedCase(training, spacing_of(labels.affine))
+
+
+def chance_of(name: str, config: Config) -> np.random.Generator:
+    """The chance by which some voxels of a case are taken for all."""
+    return np.random.default_rng([config.training.random_seed, *os.fsencode(name)])
 
 
 def _centre_lines(labels: VolumeSource, regions: NDArray[np.bool_]) -> VolumeSource:

@@ -41,10 +41,8 @@ class Launch:
         Raises:
             UsageError: it is not there, or one GPU is named for several processes.
         """
-        if self.team.size == 1:
-            return choose_device(name)
         chosen = choose_device(name)
-        if chosen.type == "cpu":
+        if self.team.size == 1 or chosen.type == "cpu":
             return chosen
         if chosen.index is not None:
             raise UsageError(f"--device {name}: torchrun gives every process a GPU of its own; say cuda")

@@ -1,6 +1,5 @@
 """From prepared cases to cubes: augmented batches."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from vol3d.patches.components import component_places
 from vol3d.patches.loader import ahead
 from vol3d.patches.sampling import CubeSampler, SamplingSettings, TrainingCase
 from vol3d.shapes import Shape3, Spacing
-from vol3d.tasks.preparation import PreparedCase
+from vol3d.tasks.preparation import PreparedCase, chance_of
 from vol3d.tasks.symmetries import mirror_swap
 from vol3d.training.course import Part, part_of
 from vol3d.training.schedule import Stage
@@ -101,10 +100,9 @@ def _batch_of(
 def _with_components(case: TrainingCase, config: Config) -> TrainingCase:
     """The case with some voxels of each component of its regions."""
     schema = config.data.schema()
-    rng = np.random.default_rng([config.training.random_seed, *os.fsencode(case.name)])
-    tables = schema.encoding()[-len(schema.regions) :]
-    found = {name: component_places(case.labels, table, rng) for name, table in zip(schema.names, tables, strict=True)}
-    return replace(case, components=found)
+    rng = chance_of(case.name, config)
+    tables = zip(schema.names, schema.tables(), strict=True)
+    return replace(case, components={name: component_places(case.labels, table, rng) for name, table in tables})
 
 
 def _onto(device: torch.device, array: NDArray[Any]) -> Tensor:

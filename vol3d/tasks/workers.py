@@ -4,7 +4,6 @@ Threads rather than processes: none has to import torch first (1.6 s), none can 
 return is not copied.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -13,6 +12,7 @@ import torch
 
 from vol3d.datasets.cases import Case
 from vol3d.errors import ResourceError, StoppedError, Vol3dError, is_out_of_memory
+from vol3d.files.machine import cores
 
 Result = TypeVar("Result")
 MOST_THREADS = 16
@@ -34,8 +34,7 @@ def of_each(
     Raises:
         Vol3dError: that of the case.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count, own = min(cores, len(cases), MOST_THREADS), torch.get_num_threads()
+    count, own = min(cores(), len(cases), MOST_THREADS), torch.get_num_threads()
     if count < 2:
         for case in cases:
             asked()

@@ -98,14 +98,19 @@ class LabelSchema:
             for region, taken in zip(self.regions, inner, strict=True)
         )
 
+    def tables(self) -> NDArray[np.bool_]:
+        """For each region the table (regions, 256) that turns label values into its mask: ``tables()[n][labels]``."""
+        table: NDArray[np.bool_] = np.zeros((len(self.regions), MAX_LABEL + 1), dtype=np.bool_)
+        for row, region in enumerate(self.regions):
+            table[row, list(region.values)] = True
+        return table
+
     def encoding(self) -> NDArray[np.bool_]:
         """The table (channels, 256) that turns label values into targets: ``encoding()[:, labels]``.
 
         Values in no region are background; the ignore value belongs to no channel.
         """
-        table: NDArray[np.bool_] = np.zeros((len(self.regions), MAX_LABEL + 1), dtype=np.bool_)
-        for row, region in enumerate(self.regions):
-            table[row, list(region.values)] = True
+        table = self.tables()
         if self.activation == "softmax":
             background: NDArray[np.bool_] = np.logical_not(table.any(axis=0))
             if self.ignore is not None:
@@ -122,7 +127,7 @@ class LabelSchema:
 
     def masks(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """One mask per region, (regions, Z, Y, X), from label values (Z, Y, X) in 0 to 255."""
-        return self.encoding()[-len(self.regions) :, labels]
+        return self.tables()[:, labels]
 
 
 def _colour_of_place(place: int) -> Colour:
