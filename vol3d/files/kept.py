@@ -5,7 +5,6 @@ checksum, and it is made again. Opened it is mapped into memory, so that a rando
 any number of files is open without a descriptor each, and one that another process removes can still be read.
 """
 
-import fcntl
 import io
 import math
 import os
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from vol3d.errors import InputError
 from vol3d.files.arrays import npy_header, read_npy_header
 from vol3d.files.atomic import partial_of, writing
+from vol3d.files.lock import held, still_is
 from vol3d.files.raw import RawVoxels
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
@@ -47,17 +47,18 @@ def kept_bytes(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> int:
 def claimed(path: Path, waiting: Callable[[], None]) -> Iterator[int]:
     """The right to write the array of this name, as a descriptor of its ``NAME.partial``, for one thread on earth.
 
-    waiting is called over and over while another one has it; what it raises ends the wait. The right is the
-    kernel's (flock), so it ends with its holder however that ends.
+    waiting is called over and over while another one has it; what it raises ends the wait.
     """
     partial = partial_of(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _locked(partial, waiting)
+        while (descriptor := held(partial)) is None:
+            waiting()
+            time.sleep(_WAIT_SECONDS)
     try:
         yield descriptor
     finally:
-        if _is(descriptor, partial):  # not renamed: what there is of it is of no use
+        if still_is(descriptor, partial):  # not renamed: what there is of it is of no use
             partial.unlink()
         os.close(descriptor)
 
@@ -122,18 +123,12 @@ def open_kept(path: Path) -> ArraySource | None:
 def sweep_kept(folder: Path) -> None:
     """Remove what processes that are no more left unfinished in a folder."""
     for partial in folder.glob("*.npy.partial"):
-        try:
-            descriptor = os.open(partial, os.O_RDWR)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is(descriptor, partial):
-                partial.unlink()
-        except OSError:
-            continue
-        finally:
-            os.close(descriptor)
+        with suppress(OSError):  # another one's, just renamed or not ours to remove
+            if (descriptor := held(partial)) is not None:
+                try:
+                    partial.unlink()
+                finally:
+                    os.close(descriptor)
 
 
 def _is_whole(path: Path) -> bool:
@@ -144,27 +139,3 @@ def _is_whole(path: Path) -> bool:
             piece = end + piece
             total, end = zlib.crc32(memoryview(piece)[: -_CHECK.size], total), piece[-_CHECK.size :]
     return len(end) == _CHECK.size and _CHECK.unpack(end) == (total, _MARK)
-
-
-def _locked(partial: Path, waiting: Callable[[], None]) -> int:
-    while True:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is(descriptor, partial):  # else its writer was done just before
-                return descriptor
-            taken = False
-        except BlockingIOError:
-            taken = True
-        os.close(descriptor)
-        if taken:
-            waiting()
-            time.sleep(_WAIT_SECONDS)
-
-
-def _is(descriptor: int, path: Path) -> bool:
-    """Whether a file is still the one of this name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False

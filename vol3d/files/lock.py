@@ -1,6 +1,6 @@
-"""One process at a time in a folder.
+"""One process at a time in a folder, or one thread at a time with a file.
 
-The lock is the kernel's (flock), so it ends with its holder however that ends; what the file says is
+The lock is the kernel's (flock), so it ends with its holder however that ends; what a folder's file says is
 only for the message.
 """
 
@@ -28,7 +28,9 @@ def lock(folder: Path) -> Iterator[None]:
     path = Path(folder) / LOCK_FILE
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(path)
+        descriptor = held(path)
+    if descriptor is None:
+        raise UsageError(f"{path.parent} is in use by {_holder(path)}; wait for it or choose another folder")
     try:
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode(), 0)
@@ -38,19 +40,32 @@ def lock(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(path: Path) -> int:
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace") or "another process"
+    except FileNotFoundError:  # just left
+        return "another process"
+
+
+def held(path: Path) -> int | None:
+    """A descriptor of the file of this name, made if need be, that holds its lock; None while another one does."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
         except OSError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
             os.close(descriptor)
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UsageError(
-                    f"{path.parent} is in use by {holder}; wait for it or choose another folder"
-                ) from error
+                return None
             raise
-        os.close(descriptor)  # the holder before us removed this file as it left: take the new one
+        if still_is(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # the holder before us removed or renamed this file as it left: take the new one
+
+
+def still_is(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
