@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.config.load import load
 from vol3d.config.tree import Config
 from vol3d.datasets.cases import Case, case_sources
 from vol3d.datasets.layouts import detect
@@ -32,6 +31,7 @@ from vol3d.tasks.cross_validate import CrossValidation, FoldScores, OneOf, cross
 from vol3d.tasks.phantom import phantom
 from vol3d.tasks.plugins import ENVIRONMENT
 from vol3d.tasks.reporter import Reporter
+from vol3d.tasks.settings import kept_settings
 from vol3d.tasks.train import train
 from vol3d.training.course import Course
 from vol3d.volume.source import read_all
@@ -209,10 +209,10 @@ def _train(data: Path, run: Path, fold: str, overrides: Sequence[str], reporter:
 
 def _finished(folder: Path) -> bool:
     """Whether a fold's training came to its end; one that has no state any more is taken to have."""
-    state, path = folder / "state.pt", folder / "config.yaml"
+    state = folder / "state.pt"
     if not state.is_file():
         return (folder / "weights_last.pt").is_file()
-    course = Course(load(Config, text=read_text(path), name=str(path)).training)
+    course = Course(kept_settings(Config, folder / "config.yaml").training)
     course.load_state(load_checkpoint(state)["trainer"])
     return course.progress >= 1.0
 

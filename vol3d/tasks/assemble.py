@@ -118,9 +118,18 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], source: str) ->
     ]
     if wrong:
         raise CheckpointError(f"{source} does not fit the network of its plan: {some(wrong, 3, between='; ')}")
+    check_finite(weights, source)
+    network.load_state_dict(weights)
+
+
+def check_finite(weights: dict[str, Tensor], source: str) -> None:
+    """Refuse weights that hold NaN or infinity.
+
+    Raises:
+        CheckpointError: they do.
+    """
     if not all(torch.isfinite(v).all() for v in weights.values() if v.is_floating_point()):
         raise CheckpointError(f"{source} holds weights that are not finite; use another checkpoint of its run")
-    network.load_state_dict(weights)
 
 
 def loss_of(config: Config, device: torch.device, spacing: Spacing) -> Loss:

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from vol3d.config.load import load
 from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.layouts import detect
 from vol3d.errors import UsageError
-from vol3d.files.atomic import read_text, write_json
+from vol3d.files.atomic import write_json
 from vol3d.geometry.affine import from_spacing
 from vol3d.network.build import NetworkSettings
 from vol3d.network.stages import unet_settings_for
@@ -30,6 +29,7 @@ from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.forward import native_precision
 from vol3d.tasks.preparation import PreparedCase, prepare
 from vol3d.tasks.reporter import Reporter
+from vol3d.tasks.settings import kept_settings
 from vol3d.tasks.train import train
 from vol3d.tasks.training_data import batches_of, median_spacing
 from vol3d.training.precision import fastest_precision, takes_bfloat16
@@ -145,7 +145,7 @@ def _prepared(data: Path, run: Path, reporter: Reporter) -> tuple[list[PreparedC
     folder = run / "fold_full"
     if not (folder / "config.yaml").is_file():
         train(data, out=run, fold="full", overrides=ONE_STEP, reporter=reporter)
-    config = load(Config, text=read_text(folder / "config.yaml"), name=str(folder / "config.yaml"))
+    config = kept_settings(Config, folder / "config.yaml")
     cases = detect(run / "cases.csv").cases
     return prepare(cases, config, run / "cache", reporter), config
 

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 
-from vol3d.config.load import load
 from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case
 from vol3d.datasets.dataset import Dataset, counted
@@ -17,8 +16,7 @@ from vol3d.datasets.fingerprint import CaseFacts, Fingerprint, fingerprint
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.plan import PATCH_MULTIPLE, covered
-from vol3d.errors import InputError, UsageError, some
-from vol3d.files.atomic import read_text
+from vol3d.errors import InputError, some
 from vol3d.files.dicom import shows_upright_body
 from vol3d.shapes import AXES, Shape3
 from vol3d.tasks.budget import Budget
@@ -26,19 +24,6 @@ from vol3d.tasks.planning import Planned, fill, ignored_value, network_shapes
 from vol3d.tasks.preparation import measure
 from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.symmetries import mirrors_left_out
-
-
-def config_of(file: PathLike | None, overrides: Sequence[str]) -> Config:
-    """The configuration of a file of settings, or else the default one, with the overrides.
-
-    Raises:
-        UsageError: the file is missing, or no text; or a setting is wrong.
-    """
-    try:
-        text = read_text(Path(file)) if file else None
-    except InputError as error:  # the command is wrong, not the data
-        raise UsageError(str(error)) from error
-    return load(Config, text=text, name=str(file or "defaults"), overrides=overrides)
 
 
 def found_in(

@@ -5,13 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
-from vol3d.config.load import load
 from vol3d.config.tree import Config, Plan
 from vol3d.errors import CheckpointError, UsageError, some
-from vol3d.files.atomic import read_text
 from vol3d.files.nnunet import PLANS, is_nnunet, nnunet_checkpoint_of, nnunet_folds, read_plans
 from vol3d.files.pickled import load_pickled, weights_in
 from vol3d.files.runs import fold_folders, is_checkpoint, load_checkpoint
@@ -21,9 +18,10 @@ from vol3d.network.fitting import Ends, Fit, ends_of, fit, same_heads
 from vol3d.network.nnunet import in_our_axes, one_answer, unet_settings_of, unet_weights_of
 from vol3d.network.pretrained import recognised
 from vol3d.network.stages import UNetSettings
+from vol3d.tasks.assemble import check_finite
 from vol3d.tasks.nnunet_plan import configuration_of
-from vol3d.tasks.plugins import lacking
 from vol3d.tasks.reporter import Reporter
+from vol3d.tasks.settings import kept_settings
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,7 @@ def begin_with(network: nn.Module, config: Config, initial: InitialWeights) -> s
             f"{initial.path} ({initial.told}) does not fit the network {config.network.name}: "
             f"{len(found.weights)} tensors fit; {some(found.wrong, 3, between='; ')}{hint}"
         )
-    if not all(torch.isfinite(value).all() for value in found.weights.values() if value.is_floating_point()):
-        raise CheckpointError(f"{initial.path} holds weights that are not finite; use another checkpoint of its run")
+    check_finite(found.weights, str(initial.path))
     network.load_state_dict(found.weights, strict=False)
     return "; ".join(_told(found, initial))
 
@@ -108,11 +105,7 @@ def _of_run(path: Path) -> InitialWeights:
     beside = path.parent / "plan.yaml"
     if not beside.is_file():
         return InitialWeights(path, "weights of vol3d", content["weights"])
-    try:
-        plan = load(Plan, text=read_text(beside), name=str(beside))
-    except UsageError as error:
-        told = lacking(path.parent)
-        raise UsageError(f"{error}; {told}" if told else str(error)) from error
+    plan = kept_settings(Plan, beside)
     channels = (*plan.data.channels, *plan.data.cascade)
     return InitialWeights(path, "weights of vol3d", content["weights"], plan.network, channels=channels)
 

@@ -15,11 +15,12 @@ from vol3d.errors import InputError, some
 from vol3d.files.atomic import write_text
 from vol3d.tasks.assemble import choose_device
 from vol3d.tasks.budget import Budget
-from vol3d.tasks.dataset_plan import config_of, found_in, planned_from
+from vol3d.tasks.dataset_plan import found_in, planned_from
 from vol3d.tasks.dataset_report import Looked, report_page
 from vol3d.tasks.planning import Planned, ignored_value
 from vol3d.tasks.preparation import measure
 from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.tasks.settings import config_of
 from vol3d.tasks.workers import of_each
 
 PLAN, REPORT = "plan.yaml", "report.html"

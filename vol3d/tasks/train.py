@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from vol3d.config.dump import comments_of
-from vol3d.config.load import load
 from vol3d.config.tree import Config
 from vol3d.datasets.cases import Case
 from vol3d.datasets.given import PathLike
@@ -23,12 +22,13 @@ from vol3d.files.runs import CASCADE
 from vol3d.tasks.assemble import check_edges
 from vol3d.tasks.budget import Budget
 from vol3d.tasks.cascade import Cascade, with_cascade
-from vol3d.tasks.dataset_plan import config_of, found_in, plan_training
+from vol3d.tasks.dataset_plan import found_in, plan_training
 from vol3d.tasks.fold import FoldTraining, TrainResult
 from vol3d.tasks.initial_weights import read_initial_weights, with_network_of
-from vol3d.tasks.plugins import differing, lacking
+from vol3d.tasks.plugins import differing
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.run import Run, load_run
+from vol3d.tasks.settings import config_of, kept_settings
 from vol3d.tasks.signals import stop_flag
 from vol3d.tasks.torchrun import BY_ITSELF, Launch
 
@@ -158,15 +158,10 @@ def _earlier(given: PathLike | None, begun: Sequence[Path], device: torch.device
 def _stored(folder: Path, overrides: Sequence[str]) -> Config:
     """The configuration that a run was begun with, changed where a training may change on its way."""
     path = folder / "config.yaml"
-    text = read_text(path)
-    try:
-        begun = load(Config, text=text, name=str(path))
-    except UsageError as error:
-        told = lacking(folder)
-        raise UsageError(f"{error}; {told}" if told else str(error)) from error
+    begun = kept_settings(Config, path)
     # What was left to the plan has its answer by now.
     wanted = [o for o in overrides if o.partition("=")[2].strip() != "auto"]
-    config = load(Config, text=text, name=str(path), overrides=wanted)
+    config = kept_settings(Config, path, overrides=wanted)
     for section in ("data", "preprocess", "network"):
         if getattr(begun, section) != getattr(config, section):
             raise UsageError(
