@@ -32,7 +32,7 @@ from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.settings import kept_settings
 from vol3d.tasks.train import train
 from vol3d.tasks.training_data import batches_of, median_spacing
-from vol3d.training.precision import fastest_precision, takes_bfloat16
+from vol3d.tasks.training_precision import chosen_precision
 from vol3d.training.schedule import TrainingSettings
 from vol3d.training.trainer import Batches, PatchBatch, Trainer
 from vol3d.volume.source import ArraySource
@@ -82,17 +82,11 @@ def pipeline(
     The ratio is the share of the speed with dummy data that is left.
     """
     network = network_of(config).to(device)
-    size = (int(config.sampling.batch), config.data.inputs, *config.sampling.patch)
-    precision = config.training.precision
-    if precision == "auto":
-        precision = "float32"
-        if takes_bfloat16(Shape3(*size[2:]), device):
-            example = torch.zeros(size, device=device).contiguous(memory_format=torch.channels_last_3d)
-            precision, _ = fastest_precision(network, example)
-    reporter.note(f"measuring the full pipeline of {name} and dummy data in {precision} ...")
     in_all = 2 * ROUNDS * (WARM_UP + steps) + 1  # the last one is there to see the one before end
     settings = replace(config.training, stages=(), epochs=1, steps_per_epoch=in_all, max_minutes=None)
     config = replace(config, training=settings)
+    precision, _ = chosen_precision(network, config, device)
+    reporter.note(f"measuring the full pipeline of {name} and dummy data in {precision} ...")
     made = batches_of(cases, config, device, lambda: 0.0)
     seconds: dict[str, list[float]] = {"full": [], "dummy": []}
     trainer = Trainer(
@@ -105,7 +99,10 @@ def pipeline(
     )
     trainer.run(validate=None, on_event=lambda event: None)
     ours, dummy = (statistics.median(seconds[kind]) for kind in ("full", "dummy"))
-    told = f"{name}: {_told(size[2:], size[0])}, {config.network.name}, {precision}: step with the full pipeline"
+    sampling = config.sampling
+    assert sampling.patch != "auto" and sampling.batch != "auto"
+    size = _told(sampling.patch, sampling.batch)
+    told = f"{name}: {size}, {config.network.name}, {precision}: step with the full pipeline"
     return Row(told, ours, dummy, "our step with dummy data", dummy / ours, "s", None)
 
 

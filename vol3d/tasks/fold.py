@@ -38,9 +38,9 @@ from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
 from vol3d.tasks.signals import StopFlag
 from vol3d.tasks.training_data import batches_of, median_spacing
+from vol3d.tasks.training_precision import chosen_precision
 from vol3d.tasks.validation import SWEEP, validation_of
 from vol3d.training.checkpoints import BestK, Kept
-from vol3d.training.precision import BFLOAT16_PLANE, fastest_precision, takes_bfloat16
 from vol3d.training.schedule import Precision
 from vol3d.training.team import ALONE, Team
 from vol3d.training.trainer import MAX_BAD_STEPS, Event, Trainer
@@ -202,25 +202,9 @@ class FoldTraining:
         if state is not None:
             kept: Precision = state["precision"]
             return kept
-        wanted, patch = self.config.training.precision, self.config.sampling.patch
-        assert patch != "auto"
-        patches = [patch, *self.config.training.patches.values()]
-        if wide := [one for one in patches if not takes_bfloat16(one, self.device)]:
-            if wanted == "bfloat16":
-                raise UsageError(
-                    "training.precision: on a CPU torch crashes in bfloat16 where a patch has planes (y, x) of more "
-                    f"than {BFLOAT16_PLANE} voxels, got {wide[0].y} x {wide[0].x}; leave it to auto, or take a "
-                    "smaller one"
-                )
-            return "float32"
-        if wanted != "auto":
-            return wanted
-        sampling = self.config.sampling
-        assert sampling.batch != "auto"
-        own = sampling.batch // self.team.size
-        batch = torch.zeros((own, self.config.data.inputs, *patch), device=self.device)
-        tried_here = fastest_precision(network, batch.contiguous(memory_format=torch.channels_last_3d))
-        best, seconds = self.team.of_first(tried_here)
+        best, seconds = chosen_precision(network, self.config, self.device, self.team)
+        if not seconds:
+            return best
         tried = ", ".join(f"{name} {value:.3f} s" for name, value in seconds.items())
         self.reporter.note(f"precision {best} is the faster one here ({tried} per step)")
         training = self.config.training
