@@ -15,9 +15,9 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from vol3d.errors import CheckpointError
+from vol3d.errors import CheckpointError, InputError, UsageError
 from vol3d.files.atomic import atomic_path, read_text
 
 FORMAT = 1
@@ -119,6 +119,20 @@ def fold_folders(run: Path) -> list[Path]:
         what = "is not a folder" if not run.is_dir() else "holds no plan.yaml and no fold_*/plan.yaml"
         raise CheckpointError(f"{run} {what}: give a run that vol3d-train wrote")
     return folds
+
+
+def split_names(fold: Path, part: Literal["training", "validation"]) -> list[str]:
+    """The names of the cases that a fold's model learned from, or those that it held out (validation).
+
+    Raises:
+        UsageError: its split.json does not say.
+    """
+    path = fold / "split.json"
+    try:
+        return [str(name) for name in json.loads(read_text(path))[part]]
+    except (UsageError, InputError, ValueError, KeyError, TypeError) as error:
+        what = "the model learned from" if part == "training" else "were held out"
+        raise UsageError(f"{path} does not say which cases {what}: {error}") from error
 
 
 def copy_models(folds: Sequence[Path], target: Path) -> None:

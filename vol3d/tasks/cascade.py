@@ -4,15 +4,13 @@ A network is better on what it learned from than on what is new to it. So each c
 is answered by models that did not: out of fold. New volumes are new to all, and all are averaged.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vol3d.config.tree import Config, DataSettings
 from vol3d.datasets.cases import Case
-from vol3d.errors import InputError, UsageError, some
-from vol3d.files.atomic import read_text
+from vol3d.errors import UsageError, some
+from vol3d.files.runs import split_names
 from vol3d.tasks.earlier import picked_channels
 from vol3d.tasks.models import Model
 from vol3d.tasks.run import Run
@@ -84,7 +82,7 @@ def out_of_fold(models: Sequence[Model], case: Case, group: set[str]) -> tuple[M
     Raises:
         UsageError: there are none, or one does not say what it learned from.
     """
-    kept = [model for model in models if group.isdisjoint(_learned_from(model.folder))]
+    kept = [model for model in models if group.isdisjoint(split_names(model.folder, "training"))]
     if not kept:
         raise UsageError(
             f"every model of the earlier run ({some([str(model.folder) for model in models])}) learned from case "
@@ -94,12 +92,3 @@ def out_of_fold(models: Sequence[Model], case: Case, group: set[str]) -> tuple[M
     return tuple(
         replace(model, earlier=out_of_fold(model.earlier, case, group)) if model.earlier else model for model in kept
     )
-
-
-def _learned_from(folder: Path) -> frozenset[str]:
-    """The names of the cases that a fold's model learned from."""
-    path = folder / "split.json"
-    try:
-        return frozenset(json.loads(read_text(path))["training"])
-    except (UsageError, InputError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} does not say which cases the model learned from: {error}") from error

@@ -1,6 +1,5 @@
 """Out-of-fold predictions of a run: each case by the fold that held it out, scored as one table."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,8 +9,7 @@ from vol3d.datasets.dataset import Dataset
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.manifest import MANIFEST, read_manifest, write_manifest
 from vol3d.errors import InputError, UsageError, some
-from vol3d.files.atomic import read_text
-from vol3d.files.runs import fold_folders, load_checkpoint
+from vol3d.files.runs import fold_folders, load_checkpoint, split_names
 from vol3d.files.volumes import FoundVolume
 from vol3d.metrics.report import MEAN, Statistics, table
 from vol3d.postprocess.steps import needs, steps_from
@@ -94,7 +92,7 @@ def cross_validate(
     reporter, run = reporter or Silent(), Path(run)
     root = run.parent if (run / "plan.yaml").is_file() else run
     out = root / OUT_OF_FOLD if out is None else Path(out)
-    folds = {folder: names for folder in fold_folders(run) if (names := _held_out(folder))}
+    folds = {folder: names for folder in fold_folders(run) if (names := split_names(folder, "validation"))}
     if not folds:
         raise UsageError(f"{run}: no fold held a case out, so there is nothing to score: train with --fold each")
     found = read_manifest(root / MANIFEST)
@@ -167,14 +165,6 @@ class _Fold:
             own = found.setdefault(models[0].identity, (replace(self.run, models=models), []))
             own[1].append(FoundVolume(case.name, case.images, case.spacing))
         return list(found.values())
-
-
-def _held_out(folder: Path) -> list[str]:
-    try:
-        names = json.loads(read_text(folder / "split.json"))["validation"]
-        return [str(name) for name in names]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder / 'split.json'} does not say which cases were held out: {error}") from error
 
 
 def _of(found: Dataset, names: Sequence[str], folder: Path) -> Dataset:
