@@ -112,8 +112,8 @@ def _rows(told: str, ours: dict[str, _Measured], peers: Sequence[tuple[str, _Mea
         assert mine.forward is not None
         rows.append(Row.timed(f"{name}: beside its forwards alone", mine.seconds, mine.forward, "our forwards", 0.0))
         for peer, theirs in peers:
-            title, ratio = peer.format(theirs.version), theirs.seconds / mine.seconds
-            rows.append(Row(name, mine.seconds, theirs.seconds, title, ratio, "s", None))
+            title = peer.format(theirs.version)
+            rows.append(Row.timed(name, mine.seconds, theirs.seconds, title))
             # Masks are compared on the peer's grid of windows; ours is MONAI's.
             agreement = dice(mine.as_nnunet if "nnU-Net" in title else mine.labels, theirs.labels)
             rows.append(Row(f"{name}: Dice between the masks", agreement, 1.0, title, None, "Dice", None))

@@ -22,6 +22,6 @@ class Row:
     high: float | None = None
 
     @classmethod
-    def timed(cls, name: str, ours: float, peer: float, peer_name: str, agreement: float) -> "Row":
+    def timed(cls, name: str, ours: float, peer: float, peer_name: str, agreement: float | None = None) -> "Row":
         """A row of two times in seconds."""
         return cls(name, ours, peer, peer_name, peer / ours, "s", agreement)

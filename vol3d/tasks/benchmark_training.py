@@ -103,7 +103,7 @@ def pipeline(
     assert sampling.patch != "auto" and sampling.batch != "auto"
     size = _told(sampling.patch, sampling.batch)
     told = f"{name}: {size}, {config.network.name}, {precision}: step with the full pipeline"
-    return Row(told, ours, dummy, "our step with dummy data", dummy / ours, "s", None)
+    return Row.timed(told, ours, dummy, "our step with dummy data")
 
 
 def _in_turn(made: Batches, seconds: dict[str, list[float]], steps: int, device: torch.device) -> Batches:
@@ -200,7 +200,7 @@ def _beside_nnunet(
             told = f"{_told(patch, batch)}, stages {'-'.join(map(str, FEATURES))}, {job['threads']} threads, vol3d "
             title = f"nnU-Net {peer['version']} as shipped"
             mine, theirs = (statistics.median(found["seconds"]) for found in (ours, peer))
-            rows.append(Row(f"{told}{ours['version']}: step", mine, theirs, title, theirs / mine, "s", None))
+            rows.append(Row.timed(f"{told}{ours['version']}: step", mine, theirs, title))
         told = "parameters of the network, ours without biases before norms"
         rows.append(Row(told, ours["value"], peer["value"], title, None, "", None))
     return rows
