@@ -31,7 +31,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 table { border-collapse: collapse; margin: .6rem 0; } caption { text-align: left; color: #666; }
 th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #e3e5e8; text-align: left; vertical-align: top; }
-th { font-weight: 600; } th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; } td.n { white-space: nowrap; }
+th { font-weight: 600; } th.n, td.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; }
 img { max-width: 100%; } code { font-size: .92em; } .warnings li { margin: .3rem 0; }
 .warnings { background: #fff4e0; border-left: 4px solid #d55e00; padding: .6rem 1rem .6rem 2rem; }
 """
