@@ -17,6 +17,7 @@ from vol3d.commands.main import main_train
 from vol3d.config.load import load
 from vol3d.config.tree import Config, Plan
 from vol3d.errors import CheckpointError, UsageError
+from vol3d.files.pickled import load_pickled
 from vol3d.files.runs import load_checkpoint
 from vol3d.network.build import NetworkSettings, build_network, with_stages
 from vol3d.shapes import Shape3, Spacing
@@ -299,6 +300,15 @@ def test_files_without_weights_that_are_known_are_refused(
     torch.save(content, tmp_path / "some.pth")
     with pytest.raises(CheckpointError, match=sentence):
         train(tiny_data, out=tmp_path / "run", overrides=STILL, init=tmp_path / "some.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"data:\n  labels: auto\n", b"", b"\x80\x02", b"0" * 64, b"\xff" * 64, b"S'a\n", b"h"]
+)
+def test_what_is_no_file_of_torch_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"some\.yaml (cannot be read|holds what is no checkpoint)"):
+        load_pickled(tmp_path / "some.yaml")
 
 
 def test_several_folds_want_a_choice(tiny_data: Path, tmp_path: Path) -> None:

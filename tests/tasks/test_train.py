@@ -203,6 +203,10 @@ def test_a_resumed_training_sees_the_cases_it_began_with(tmp_path: Path) -> None
         (data / side / "case_4.nii.gz").unlink()
     with pytest.raises(UsageError, match="other cases"):
         train(data, out=tmp_path / "run", resume=True)
+    split = tmp_path / "run" / "fold_0" / "split.json"
+    split.write_text(split.read_text()[:40])
+    with pytest.raises(CheckpointError, match=r"split\.json is damaged, .*: delete it"):
+        train(data, out=tmp_path / "run", resume=True)
 
 
 def test_batches_are_functions_of_their_step_alone() -> None:

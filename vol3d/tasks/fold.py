@@ -152,7 +152,7 @@ class FoldTraining:
             names = folds_of(self.cases, split=self.config.data.split, folds=self.config.data.folds)[int(fold)]
         split = {"training": list(names.training), "validation": list(names.validation)}
         stored = self.folder / "split.json"
-        if stored.is_file() and json.loads(read_text(stored)) != split:
+        if stored.is_file() and _told_by(stored) != split:
             raise UsageError(f"the data set has other cases than {self.folder} was begun with: give another --out")
         return split
 
@@ -307,6 +307,16 @@ class FoldTraining:
         flat = [{**r, **r.get("metrics", {})} for r in records]
         write_png(self.folder / "learning_curve.png", learning_curve(flat, metric=self.config.training.select_by))
         self.saved_at = time.monotonic()
+
+
+def _told_by(split: Path) -> Any:
+    try:
+        return json.loads(read_text(split))
+    except ValueError as error:
+        raise CheckpointError(
+            f"{split} is damaged, expected the names of cases as JSON ({error}): delete it, and --resume writes it "
+            "anew, if the data set is the one it was begun with"
+        ) from error
 
 
 def duration(seconds: float) -> str:
