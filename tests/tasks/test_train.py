@@ -191,6 +191,8 @@ def test_a_resumed_training_keeps_its_plan(override: str, tiny_data: Path, tmp_p
     plan = (first.run / "plan.yaml").read_text()
     with pytest.raises(UsageError, match=f"begun with other {override.split('.')[0]} settings"):
         train(tiny_data, out=tmp_path, overrides=[override], resume=True)
+    with pytest.raises(UsageError, match=r"begun with training\.optimiser=adamw, .* --init"):
+        train(tiny_data, out=tmp_path, overrides=["training.optimiser=sgd"], resume=True)
     assert (first.run / "plan.yaml").read_text() == plan
     # What was left to the plan may be repeated.
     train(tiny_data, out=tmp_path, overrides=["network.stages=auto", "sampling.patch=auto"], resume=True)
