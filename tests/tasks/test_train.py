@@ -185,12 +185,28 @@ def test_a_finished_training_can_be_resumed_and_made_longer(tiny_data: Path, tmp
     assert told(longer.run)[-1] == ("epoch", 3)
 
 
+def test_a_resumed_training_ranks_its_weights_by_what_selects_now(tiny_data: Path, tmp_path: Path) -> None:
+    (begun,) = train(tiny_data, out=tmp_path, overrides=[*ONE_STEP, "training.epochs=4", "training.validate_every=2"])
+    log = begun.run / "metrics.jsonl"
+    records = list(read_records(log))
+    for record in records:
+        if record["kind"] == "validation":
+            record["metrics"]["surface_dice"] = 0.9 if record["step"] == 2 else 0.1
+            record["metrics"]["dice"] = 0.9 if record["step"] == 4 else 0.1
+    log.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for by, step in (("dice", 4), ("surface_dice", 2)):
+        (again,) = train(tiny_data, out=tmp_path, overrides=[f"training.select_by={by}"], resume=True)
+        assert again.best["step"] == load_checkpoint(begun.run / "weights_best.pt")["step"] == step
+
+
 @pytest.mark.parametrize("override", ["network.base_features=3", "preprocess.spacing=stored", "data.folds=4"])
 def test_a_resumed_training_keeps_its_plan(override: str, tiny_data: Path, tmp_path: Path) -> None:
     (first,) = train(tiny_data, out=tmp_path, overrides=ONE_STEP)
     plan = (first.run / "plan.yaml").read_text()
     with pytest.raises(UsageError, match=f"begun with other {override.split('.')[0]} settings"):
         train(tiny_data, out=tmp_path, overrides=[override], resume=True)
+    with pytest.raises(UsageError, match=r"begun with training\.optimiser=adamw, .* --init"):
+        train(tiny_data, out=tmp_path, overrides=["training.optimiser=sgd"], resume=True)
     assert (first.run / "plan.yaml").read_text() == plan
     # What was left to the plan may be repeated.
     train(tiny_data, out=tmp_path, overrides=["network.stages=auto", "sampling.patch=auto"], resume=True)

@@ -4,6 +4,7 @@ import copy
 import io
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -74,6 +75,12 @@ def test_a_resumed_training_ends_with_the_same_bits(stop_at: int) -> None:
     assert second.step == whole.step == 12
     for ours, theirs in ((second.network, whole.network), (second.averaged, whole.averaged)):
         assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_a_resumed_training_decays_as_is_said_now() -> None:
+    begun, again = trainer(), trainer(replace(SETTINGS, weight_decay=0.5))
+    again.load_state(begun.state())
+    assert [group["weight_decay"] for group in again.optimiser.param_groups] == [0.5, 0.0]
 
 
 def test_a_state_from_before_there_were_stages_goes_on() -> None:

@@ -170,6 +170,18 @@ class FoldTraining:
         if log.is_file():  # also of a training that was killed before its first save
             truncate_records(log, trainer.step)
         self.validations = {r["step"]: r["metrics"] for r in read_records(log) if r["kind"] == "validation"}
+        self._rank_again()
+
+    def _rank_again(self) -> None:
+        """Rank the best weights by what selects now, which a resume may have changed."""
+        by = self.config.training.select_by
+        ranked = BestK(self.config.training.keep_best)
+        for kept in self.best.kept:
+            told = self.validations.get(kept.step)
+            ranked = ranked.offered(kept.step, kept.score if told is None else told.get(by, 0.0))
+        self.best = ranked
+        if ranked.best and (path := self._top(ranked.best.step)).is_file():
+            save_checkpoint(self.folder / "weights_best.pt", load_checkpoint(path))
 
     def _trainer(self, cases: Sequence[PreparedCase], init: InitialWeights | None) -> Trainer:
         """The trainer with fresh or given weights, or where the stored state left off."""

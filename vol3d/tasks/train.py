@@ -167,6 +167,11 @@ def _stored(folder: Path, overrides: Sequence[str]) -> Config:
             raise UsageError(
                 f"{folder} was begun with other {section} settings: leave {section}.* as it was, or give another --out"
             )
+    if (kept := begun.training.optimiser) != config.training.optimiser:
+        raise UsageError(
+            f"{folder} was begun with training.optimiser={kept}, whose state another cannot take: leave it as it was, "
+            f"or begin another --out with --init {folder}"
+        )
     edges = {"sampling.patch": config.sampling.patch, "inference.window": config.inference.window}
     check_edges(config.network, {**edges, **config.training.patches})
     return config

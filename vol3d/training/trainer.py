@@ -341,7 +341,10 @@ class Trainer:
     def _learn_again(self, learned: dict[str, Any]) -> None:
         self.network.load_state_dict(learned["network"])
         self.averaged.load_state_dict(learned["averaged"])
+        decays = [group["weight_decay"] for group in self.optimiser.param_groups]
         self.optimiser.load_state_dict(_copied(learned["optimiser"]))  # which would learn in the tensors it is given
+        for group, decay in zip(self.optimiser.param_groups, decays, strict=True):
+            group["weight_decay"] = decay  # what is set now, which a resume may have changed
         self._averaged_evenly = learned.get("averaged_evenly", 0)
 
 
