@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -72,8 +73,10 @@ def run_benchmark(
     elif name in ACCURACY:
         if data is None or run is None:
             raise UsageError(f"benchmark {name} trains: give --data (its data set) and --run (a folder to work in)")
-        rows = ACCURACY[name](data=data, run=run, reporter=reporter)
-        command += " --data DIR --run DIR"
+        python = peer_python if name == "hippocampus" and "nnunet" in against else None
+        peer = {"peer": partial(_peer, python)} if python else {}
+        rows = ACCURACY[name](data=data, run=run, reporter=reporter, **peer)
+        command += " --data DIR --run DIR" + (" --peer-python PATH" if python else "")
     elif name == "inference":
         if data is None or run is None:
             raise UsageError("benchmark inference predicts: give --run (a trained run) and --data (an image for it)")
