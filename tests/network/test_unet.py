@@ -93,9 +93,9 @@ def test_channels_last_and_bfloat16_change_little(settings: UNetSettings) -> Non
         torch.testing.assert_close(network(fast_image), plain, atol=1e-4, rtol=1e-4)
         with torch.autocast("cpu", torch.bfloat16):
             half = network(fast_image)
-    assert half.dtype == torch.bfloat16
+    assert half.dtype == torch.float32  # the last layer rounds no more
     assert half.is_contiguous(memory_format=torch.channels_last_3d)
-    assert (half - plain).abs().mean() < 0.03 * plain.abs().mean()
+    assert 0 < (half - plain).abs().mean() < 0.03 * plain.abs().mean()
 
 
 def test_the_skips_carry_the_image_past_the_deeper_stages() -> None:
