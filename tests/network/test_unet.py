@@ -98,6 +98,24 @@ def test_channels_last_and_bfloat16_change_little(settings: UNetSettings) -> Non
     assert 0 < (half - plain).abs().mean() < 0.03 * plain.abs().mean()
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 7, 9, 3), (3, 8, 1, 6, 6)])
+def test_instance_norm_and_its_gradients_are_torchs(shape: tuple[int, ...]) -> None:
+    ours, torchs = InstanceNorm(shape[1], affine=True), nn.InstanceNorm3d(shape[1], affine=True)
+    with torch.no_grad():
+        ours.weight.uniform_(0.5, 2.0)
+        ours.bias.uniform_()
+    torchs.load_state_dict(ours.state_dict())
+    images = [torch.randn(shape, generator=torch.Generator().manual_seed(0)).requires_grad_() for _ in range(2)]
+    answers = [norm(one) for norm, one in zip((ours, torchs), images, strict=True)]
+    for answer in answers:
+        answer.square().sum().backward()
+    torch.testing.assert_close(*answers)
+    torch.testing.assert_close(images[0].grad, images[1].grad)
+    torch.testing.assert_close(ours.weight.grad, torchs.weight.grad)
+    turned = images[0].detach().to(memory_format=torch.channels_last_3d)
+    assert ours(turned).is_contiguous(memory_format=torch.channels_last_3d)
+
+
 def test_the_skips_carry_the_image_past_the_deeper_stages() -> None:
     network = UNet(LOPSIDED, 2, 1).eval()
     nn.init.zeros_(network.decoder.ups[-1].weight)

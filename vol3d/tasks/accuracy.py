@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +19,17 @@ from vol3d.datasets.layouts import detect
 from vol3d.datasets.manifest import MANIFEST, read_manifest, write_manifest
 from vol3d.datasets.splits import kfold, leave_one_out
 from vol3d.errors import UsageError
-from vol3d.files.atomic import read_text, write_json
-from vol3d.files.runs import load_checkpoint, read_records, split_names
+from vol3d.files.atomic import read_text
+from vol3d.files.runs import load_checkpoint, read_records
 from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.overlap import overlap
 from vol3d.metrics.report import MEAN
 from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.shapes import Shape3, Spacing
+from vol3d.tasks.accuracy_nnunet import beside_nnunet
 from vol3d.tasks.benchmark_inference import RunScript
 from vol3d.tasks.benchmark_row import Row
-from vol3d.tasks.cross_validate import OUT_OF_FOLD, CrossValidation, FoldScores, OneOf, cross_validate
-from vol3d.tasks.evaluate import evaluate
+from vol3d.tasks.cross_validate import CrossValidation, FoldScores, OneOf, cross_validate
 from vol3d.tasks.phantom import phantom
 from vol3d.tasks.plugins import ENVIRONMENT
 from vol3d.tasks.reporter import Reporter
@@ -87,7 +86,8 @@ def hippocampus(*, data: Path, run: Path, reporter: Reporter, peer: RunScript | 
             rows += _hippocampus_rows(weights, fold, PUBLISHED[fold.fold] if published else None)
     for fold in found.weights["last"]:
         rows.append(_training_row(run / f"fold_{fold.fold}", f"fold {fold.fold}: "))
-        rows += _beside_nnunet(run, fold, peer, reporter) if peer else []
+        if peer:
+            rows += beside_nnunet(run, fold, *_last(run / f"fold_{fold.fold}"), peer=peer, reporter=reporter)
     return rows
 
 
@@ -103,50 +103,6 @@ def _hippocampus_rows(weights: OneOf, fold: FoldScores, published: tuple[float, 
         told = "" if published is None else "nnU-Net v2 plain, 1000 epochs on an H100 (published)"
         rows.append(Row(what, ours.mean, peers.get(label), told, None, "Dice", None))
     return rows
-
-
-def _beside_nnunet(run: Path, ours: FoldScores, peer: RunScript, reporter: Reporter) -> list[Row]:
-    """Our last weights beside nnU-Net's after the same minutes on the same cases, and the samples that each saw."""
-    name = f"fold_{ours.fold}"
-    work, config, (steps, seconds) = (
-        run / "nnunet" / name,
-        kept_settings(Config, run / name / "config.yaml"),
-        _last(run / name),
-    )
-    record = work / "record.json"
-    if not record.is_file():
-        reporter.note(f"nnU-Net learns {name} for {seconds / 60:.1f} minutes, and predicts ...")
-        write_json(work / "job.json", _nnunet_job(run, work, config, seconds / 60))
-        write_json(record, peer("nnunet_fold.py", str(work / "job.json")))
-    theirs = json.loads(read_text(record))
-    cases = run / OUT_OF_FOLD / "last" / f"{name}.csv"
-    scores = evaluate(work / "masks", cases, labels=config.data.schema(), reporter=reporter).summary
-    title = f"nnU-Net {theirs['version']}, {theirs['seconds'] / 60:.1f} minutes here"
-    rows = [
-        Row(f"{name.replace('_', ' ')}, last weights, {label}: Dice", ours.scores.summary[label]["dice"].mean,
-            scores[label]["dice"].mean, title, None, "Dice", None)
-        for label in scores
-    ]  # fmt: skip
-    assert config.sampling.batch != "auto"
-    samples = float(steps * config.sampling.batch)
-    return [*rows, Row(f"fold {ours.fold}: samples seen", samples, theirs["samples"], title, None, "", None)]
-
-
-def _nnunet_job(run: Path, work: Path, config: Config, minutes: float) -> dict[str, Any]:
-    """What tools/peers/nnunet_fold.py is told."""
-    folder, schema = run / work.name, config.data.schema()
-    return {
-        "folder": str(work.resolve()),
-        "minutes": minutes,
-        "channel": config.data.channels[0],
-        "labels": {region.name: region.values[0] for region in schema.regions},
-        "cases": [
-            {"name": case.name, "image": str(case.images[0]), "label": str(case.label)}
-            for case in read_manifest(run / MANIFEST).cases
-        ],
-        "training": list(split_names(folder, "training")),
-        "validation": list(split_names(folder, "validation")),
-    }
 
 
 def vessels(
