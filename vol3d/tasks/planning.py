@@ -27,7 +27,6 @@ from vol3d.datasets.plan import (
 )
 from vol3d.errors import UsageError
 from vol3d.network.build import with_stages
-from vol3d.network.presets import OWN_FEATURES, STAGES
 from vol3d.preprocess.resample import resized_shape
 from vol3d.shapes import AXES, Shape3, Spacing
 from vol3d.tasks.assemble import (
@@ -38,14 +37,13 @@ from vol3d.tasks.assemble import (
     network_of,
 )
 from vol3d.tasks.budget import USED, Budget, Kind, trials
-from vol3d.tasks.symmetries import mirrors_left_out, with_symmetries
+from vol3d.tasks.plan_reasons import tell_sizes, tell_symmetries
+from vol3d.tasks.symmetries import with_symmetries
 from vol3d.training.losses import BACKGROUND
 from vol3d.training.memory import StepMemory
 
 LEAST_VOXELS = 16**3
 """What is smaller is no patch to learn from."""
-BY_PATCH = ("unet", "residual_unet", "dynunet")
-"""Networks whose stages follow from the patch."""
 ENDLESS = 10_000
 """Epochs of a training that its time ends."""
 
@@ -123,7 +121,7 @@ def fill(
     filled = _with_preprocess(filled, found, why)
     filled, memory = _with_network(filled, found, budget, device, why)
     filled = with_symmetries(filled, anatomical=anatomical)
-    _tell_symmetries(config, filled, anatomical, why)
+    tell_symmetries(config, filled, anatomical, why)
     filled = _with_length(filled, found, why)
     for name in filled.sampling.region_weights:
         check_region("sampling.region_weights", name, filled)
@@ -210,7 +208,8 @@ def _with_network(
             )
         filled = _sized(config, found, kind, voxels)
         memory = memory_of(filled)
-    _tell_sizes(config, filled, found, budget, memory, why)
+    step_gb = memory.gigabytes(_batch_voxels(filled))
+    tell_sizes(config, _median_shape(filled, found), budget, step_gb, why)
     return filled, memory
 
 
@@ -240,53 +239,6 @@ def _sized(config: Config, found: Fingerprint, kind: Kind, voxels: int) -> Confi
 def _batch_voxels(config: Config) -> int:
     assert config.sampling.patch != "auto" and config.sampling.batch != "auto"
     return config.sampling.batch * config.sampling.patch.voxels
-
-
-def _tell_sizes(
-    config: Config, filled: Config, found: Fingerprint, budget: Budget, memory: StepMemory, why: dict[str, str]
-) -> None:
-    """Why the patch, the batch and the network are as they are."""
-    voxels = _batch_voxels(filled)
-    step = f"a step takes about {memory.gigabytes(voxels):.2g} GB, by a trial on small patches"
-    if memory.gigabytes(voxels) > budget.limit_gb:
-        step += f", more than {100 * USED:.0f} % of the {budget.memory_gb:.3g} GB planned with"
-    median = " x ".join(f"{n:.0f}" for n in _median_shape(filled, found))
-    if config.sampling.patch == "auto":
-        limit = f"{VOXELS['cpu']:,} voxels, for time is short on a CPU," if budget.memory_gb is None else str(budget)
-        why["sampling.patch"] = f"as near to a cube in mm as {limit} and the median case of {median} voxels allow"
-    if config.sampling.batch == "auto" and budget.kind == "cpu":
-        why["sampling.batch"] = f"time is short on a CPU; {step}"
-    elif config.sampling.batch == "auto":
-        why["sampling.batch"] = f"as many as fit, two or more, up to 5 % of the data's voxels; {step}"
-    if config.network.base_features == "auto":
-        why["network.base_features"] = (
-            "the network's own"
-            if config.network.name in OWN_FEATURES
-            else "fewer than nnU-Net's 32, for time is short on a CPU"
-            if budget.kind == "cpu"
-            else "nnU-Net's"
-        )
-    if config.network.stages == "auto" and config.network.name in STAGES:
-        why["network.stages"] = (
-            "an axis is halved while 4 voxels are left and its spacing is within twice the finest (nnU-Net's rule)"
-            if config.network.name in BY_PATCH
-            else "the network's own"
-        )
-
-
-def _tell_symmetries(config: Config, filled: Config, anatomical: bool, why: dict[str, str]) -> None:
-    """Why samples are mirrored and turned as they are."""
-    if config.augmentation.mirror_axes == "auto":
-        told = mirrors_left_out(config, filled)
-        why["augmentation.mirror_axes"] = told or "every axis along which a patch is more than one voxel"
-    if config.augmentation.quarter_turns == "auto" and filled.augmentation.quarter_turns:
-        why["augmentation.quarter_turns"] = "the images do not say how they lie, so no direction means anything"
-    elif config.augmentation.quarter_turns == "auto":
-        why["augmentation.quarter_turns"] = (
-            "the axes mean directions in a body" if anatomical else "a region has a side, which a turn would confuse"
-        )
-    if config.inference.mirror_axes == "auto":
-        why["inference.mirror_axes"] = "those of the training; a prediction may take fewer and be faster"
 
 
 def _with_length(config: Config, found: Fingerprint, why: dict[str, str]) -> Config:
