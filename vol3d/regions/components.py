@@ -6,7 +6,7 @@ order of their own: only the partition is promised.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from scipy import ndimage
 from vol3d.geometry.box import Box
 from vol3d.regions.reduce import counts
 from vol3d.shapes import Index3
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Connectivity = Literal[6, 18, 26]
 """How many neighbours a voxel has: those that share a face, also an edge, also a corner."""
@@ -30,12 +33,32 @@ class Components:
     count: int
 
 
-def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller: Labeller | None = None) -> Components:
+@dataclass(frozen=True)
+class TensorComponents:
+    """Components as a tensor: labels is (Z, Y, X) int32 on the mask's device, else as in Components."""
+
+    labels: "Tensor"
+    count: int
+
+
+@overload
+def label(
+    mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller: Labeller | None = None
+) -> Components: ...
+@overload
+def label(mask: "Tensor", *, connectivity: Connectivity = 26, labeller: Labeller | None = None) -> TensorComponents: ...
+def label(
+    mask: "NDArray[np.bool_] | Tensor", *, connectivity: Connectivity = 26, labeller: Labeller | None = None
+) -> Components | TensorComponents:
     """The components of a (Z, Y, X) mask. labeller None takes cc3d where it is installed, else SciPy.
+
+    The components of a tensor are a tensor on its device.
 
     Raises:
         ValueError: the mask is not a three-dimensional bool array, or connectivity is not 6, 18 or 26.
     """
+    if not isinstance(mask, np.ndarray):
+        return _label_tensor(mask, connectivity, labeller)
     if mask.ndim != 3 or mask.dtype != np.bool_:
         raise ValueError(f"expected a (Z, Y, X) bool mask, got {mask.dtype} of shape {mask.shape}")
     if connectivity not in (6, 18, 26):
@@ -56,6 +79,13 @@ def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller:
             return_N=True,
         )
     return Components(labels.view(np.int32), int(count))
+
+
+def _label_tensor(mask: "Tensor", connectivity: Connectivity, labeller: Labeller | None) -> TensorComponents:
+    import torch
+
+    found = label(mask.cpu().numpy(), connectivity=connectivity, labeller=labeller)
+    return TensorComponents(torch.from_numpy(found.labels).to(mask.device), found.count)
 
 
 def component_sizes(components: Components) -> NDArray[np.int64]:
