@@ -38,6 +38,8 @@ def test_a_tensor_has_the_components_of_its_array(
     tensor = label(torch.from_numpy(mask), connectivity=connectivity, labeller=labeller)
     assert (tensor.labels.dtype, tensor.count) == (torch.int32, array.count)
     np.testing.assert_array_equal(tensor.labels.numpy(), array.labels)
+    odd = np.arange(array.count + 1) % 2 == 1
+    np.testing.assert_array_equal(keep(tensor, odd).numpy(), keep(array, odd))
 
 
 @given(mask=MASKS, data=st.data())

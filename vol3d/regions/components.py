@@ -99,8 +99,14 @@ def component_boxes(components: Components) -> list[Box]:
     return [Box(Index3(*(s.start for s in box)), Index3(*(s.stop for s in box))) for box in found]
 
 
-def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+@overload
+def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]: ...
+@overload
+def keep(components: TensorComponents, kept: NDArray[np.bool_]) -> "Tensor": ...
+def keep(components: Components | TensorComponents, kept: NDArray[np.bool_]) -> "NDArray[np.bool_] | Tensor":
     """The mask (Z, Y, X) of the components whose entry in kept (count + 1,) is true; never background.
+
+    It lies where the labels lie.
 
     Raises:
         ValueError: kept has not one entry for the background and one for each component.
@@ -109,7 +115,12 @@ def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
         raise ValueError(f"expected {components.count + 1} entries (background first), got shape {kept.shape}")
     table = kept.astype(np.bool_)
     table[0] = False
-    return table[components.labels]
+    if isinstance(components, Components):
+        return table[components.labels]
+    import torch
+
+    labels = components.labels
+    return torch.from_numpy(table).to(labels.device).index_select(0, labels.reshape(-1)).reshape(labels.shape)
 
 
 @lru_cache(maxsize=1)
