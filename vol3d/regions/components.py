@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from vol3d.geometry.box import Box
+from vol3d.regions.reduce import counts
 from vol3d.shapes import Index3
 
 Connectivity = Literal[6, 18, 26]
 """How many neighbours a voxel has: those that share a face, also an edge, also a corner."""
 
 Labeller = Literal["cc3d", "scipy"]
-
-VOXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -61,14 +60,7 @@ def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller:
 
 def component_sizes(components: Components) -> NDArray[np.int64]:
     """Voxels of each component: (count + 1,), indexed by label. The background's entry is 0."""
-    sizes = np.zeros(components.count + 1, dtype=np.int64)
-    flat = components.labels.reshape(-1)
-    # In pieces, because bincount widens what it counts to int64; large enough that the tables do not dominate.
-    step = max(VOXELS_AT_ONCE, components.count)
-    for start in range(0, flat.size, step):
-        sizes += np.bincount(flat[start : start + step], minlength=components.count + 1)
-    sizes[0] = 0
-    return sizes
+    return counts(components.labels, components.count)
 
 
 def component_boxes(components: Components) -> list[Box]:
