@@ -61,6 +61,20 @@ class PairedDifference:
             return f"no difference that these {self.n} cases can show"
         return "better" if (self.interval.high < 0) == self.lower_is_better else "worse"
 
+    def record(self) -> dict[str, float | int | str | None]:
+        """A flat row for JSON and tables."""
+        low, high = (self.interval.low, self.interval.high) if self.interval else (None, None)
+        counts = {"better": self.better, "worse": self.worse, "equal": self.equal, "undefined": self.undefined}
+        return {
+            "difference": self.mean,
+            "low": low,
+            "high": high,
+            "n": self.n,
+            **counts,
+            "p_value": self.p_value,
+            "verdict": self.verdict,
+        }
+
 
 def bootstrap_mean(
     values: Sequence[float | None], *, generator: np.random.Generator, confidence: float = 0.95

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
+from vol3d.metrics.counts import SurfaceArea
 from vol3d.regions.cubes import area_table, cube_codes, outline_codes, outline_counts, paired_codes, slab_depth
 from vol3d.regions.distance import nearest_mm
 from vol3d.shapes import Shape3, Spacing
@@ -28,9 +29,14 @@ def surface_dice_tolerance_0(prediction: Mask, reference: Mask, spacing: Spacing
     In [0, 1]; 0 where one mask is empty, None where both are. The same number as surface-distance's
     and MONAI's with ``use_subvoxels=True``.
     """
+    return surface_area(prediction, reference, spacing).dice
+
+
+def surface_area(prediction: Mask, reference: Mask, spacing: Spacing) -> SurfaceArea:
+    """What surface Dice at tolerance 0 is a ratio of."""
     prediction, reference, spacing = _thin_first(prediction, reference, spacing)
     counts = paired_codes((prediction[b.slices], reference[b.slices]) for b in _slabs_around(prediction, reference))
-    return _matched_share(outline_counts(counts) if len(prediction) == 1 else counts, spacing)
+    return SurfaceArea.of_codes(outline_counts(counts) if len(prediction) == 1 else counts, spacing)
 
 
 def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], spacing: Spacing) -> float | None:

@@ -178,7 +178,9 @@ def _of(found: Dataset, names: Sequence[str], folder: Path) -> Dataset:
 
 
 def _joined(folds: Sequence[FoldScores]) -> Evaluation:
-    return Evaluation(tuple(case for fold in folds for case in fold.scores.cases), folds[0].scores.tolerance_mm)
+    cases = tuple(case for fold in folds for case in fold.scores.cases)
+    sources = {case: source for fold in folds for case, source in fold.scores.sources.items()}
+    return Evaluation(cases, folds[0].scores.tolerance_mm, sources)
 
 
 def _summary(scores: Evaluation) -> dict[str, Any]:
