@@ -20,10 +20,9 @@ from vol3d.files.names import stem_of
 from vol3d.files.volumes import Slices, find_volumes
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
+from vol3d.metrics.registry import DEFAULT, DEFINITIONS
 from vol3d.metrics.report import (
-    DEFINITIONS,
     MEAN,
-    METRICS,
     Scores,
     Statistics,
     case_record,
@@ -39,7 +38,7 @@ from vol3d.volume.source import VolumeSource, read_all, told_grid
 
 BINARY = LabelSchema((Region("foreground", (1,)),))
 NEAR_INTEGER = 0.01
-SHOWN = tuple(name for name in METRICS if name not in ("precision", "recall", "volume_difference_relative"))
+SHOWN = tuple(name for name in DEFAULT if name not in ("precision", "recall", "volume_difference_relative"))
 """The columns of the table for people: what is not said by another column."""
 
 
