@@ -9,7 +9,7 @@ in its plane (squares of 2x2 pixels with their lengths).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,46 +24,47 @@ from vol3d.regions.distance import nearest_mm
 from vol3d.shapes import Shape3, Spacing, positive_spacing
 
 
-@dataclass(frozen=True, eq=False)  # an array has no hash
+@dataclass(frozen=True)
 class SurfaceOverlap:
-    """The cubes where two masks have surface: how often each pair of codes occurs, (256, 256), the prediction's first.
+    """The areas of two masks' surfaces in mm2, and of each what lies in cubes where the other has surface, too."""
 
-    A cube matches where both masks have surface in it, whatever its shape. Areas are mm2.
-    """
+    predicted_mm2: float
+    predicted_matched_mm2: float
+    referenced_mm2: float
+    referenced_matched_mm2: float
 
-    counts: NDArray[np.int64]
-    spacing: Spacing
+    @classmethod
+    def of_codes(cls, counts: NDArray[np.int64], spacing: Spacing) -> "SurfaceOverlap":
+        """The areas of two masks' paired_codes, (256, 256), the prediction's code first."""
+        matched = counts.copy()
+        matched[[0, 255]] = matched[:, [0, 255]] = 0  # no surface
+        table = area_table(spacing)
+        return cls(*(float(table @ codes.sum(axis=axis)) for axis in (1, 0) for codes in (counts, matched)))
+
+    def __add__(self, other: "SurfaceOverlap") -> "SurfaceOverlap":
+        """The areas of two pairs of masks together."""
+        return SurfaceOverlap(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def dice(self) -> float | None:
-        """Area of both surfaces in cubes that match / area of both: 0 where one mask is empty, None where both are."""
-        matched = self._matched
-        return matched_share(*(c.sum(axis=0) + c.sum(axis=1) for c in (matched, self.counts)), spacing=self.spacing)
+        """Matched area / area, of both surfaces: 0 where one mask is empty, None where both are."""
+        matched = self.predicted_matched_mm2 + self.referenced_matched_mm2
+        return ratio(matched, self.predicted_mm2 + self.referenced_mm2)
 
     @property
     def hit(self) -> float | None:
         """The part of the reference's surface that was found; None where it has none."""
-        return self._share(axis=0)
+        return ratio(self.referenced_matched_mm2, self.referenced_mm2)
 
     @property
     def fp(self) -> float | None:
         """The part of the prediction's surface where the reference has none; None where it is empty."""
-        return rest(self._share(axis=1))
+        return rest(ratio(self.predicted_matched_mm2, self.predicted_mm2))
 
     @property
     def miss(self) -> float | None:
         """The part of the reference's surface where the prediction has none; None where it is empty."""
         return rest(self.hit)
-
-    @property
-    def _matched(self) -> NDArray[np.int64]:
-        matched = self.counts.copy()
-        matched[[0, 255]] = matched[:, [0, 255]] = 0
-        return matched
-
-    def _share(self, axis: int) -> float | None:
-        table = area_table(self.spacing)
-        return ratio(float(table @ self._matched.sum(axis=axis)), float(table @ self.counts.sum(axis=axis)))
 
 
 def surface_dice(
@@ -98,7 +99,7 @@ def surface_overlap(prediction: AnyMask, reference: AnyMask, *, spacing: Sequenc
     """
     one, other, steps = thin_first(*two_masks(prediction, reference), positive_spacing(spacing))
     counts = cube_pairs(one, other)
-    return SurfaceOverlap(outline_counts(counts) if len(one) == 1 else counts, steps)
+    return SurfaceOverlap.of_codes(outline_counts(counts) if len(one) == 1 else counts, steps)
 
 
 def cube_pairs(prediction: Any, reference: Any) -> NDArray[np.int64]:
@@ -117,14 +118,7 @@ def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], *, spacing: Sequen
 
     Any cut gives the same number, so masks need not fit in memory. They are parts of a volume, not pictures.
     """
-    return SurfaceOverlap(paired_codes(pairs), positive_spacing(spacing)).dice
-
-
-def matched_share(matched: NDArray[np.int64], all_: NDArray[np.int64], *, spacing: Spacing) -> float | None:
-    """Surface Dice at tolerance 0 of counts of codes, (256,) each: of both masks' cubes, those that match and all."""
-    table = area_table(spacing)
-    # Both sums run over the same codes in the same order, so that equal masks score 1 exactly.
-    return ratio(float(table @ matched), float(table @ all_))
+    return SurfaceOverlap.of_codes(paired_codes(pairs), positive_spacing(spacing)).dice
 
 
 def thin_first(prediction: Any, reference: Any, spacing: Spacing) -> tuple[Any, Any, Spacing]:
