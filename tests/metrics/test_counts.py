@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from vol3d.metrics.counts import COUNTED, Counts, SurfaceArea
+from vol3d.metrics.counts import COUNTED, Counts
 from vol3d.metrics.overlap import Overlap
 from vol3d.metrics.report import score_case, summarise
+from vol3d.metrics.surface import SurfaceOverlap
 from vol3d.shapes import Spacing
 from vol3d.volume.labels import LabelSchema, Region
 
@@ -23,9 +24,11 @@ def test_a_large_case_outweighs_a_small_one_when_voxels_are_pooled() -> None:
 
 
 def test_surfaces_are_pooled_by_their_area() -> None:
-    one, other = SurfaceArea(30.0, 40.0), SurfaceArea(0.0, 60.0)
+    one, other = SurfaceOverlap(16.0, 14.0, 24.0, 16.0), SurfaceOverlap(20.0, 0.0, 40.0, 0.0)
     together = Counts(Overlap(1, 1, 1), -2.0, one) + Counts(Overlap(1, 1, 1), 6.0, other)
     assert COUNTED["surface_dice"](together) == pytest.approx(30 / 100)
+    assert COUNTED["surface_hit"](together) == pytest.approx(16 / 64)
+    assert COUNTED["surface_fp"](together) == pytest.approx(22 / 36)
     assert COUNTED["volume_difference_mm3"](together) == 4.0
     lacking = together + Counts(Overlap(0, 0, 1), 0.0)
     assert (lacking.overlap.misses, lacking.surface) == (3, None)
@@ -44,12 +47,11 @@ def test_the_summary_has_the_mean_of_cases_and_what_is_pooled() -> None:
     assert summary["liver"]["dice"].mean == pytest.approx((10 / 15 + 1) / 2)
     assert summary["liver"]["dice"].pooled == pytest.approx(2 * 25 / (25 + 30))
     assert summary["liver"]["miss"].pooled == pytest.approx(5 / 30)
-    areas = [scores.counts.surface for _, scores in cases if scores.label == "liver" and scores.counts]
-    shares = [(a.matched_mm2, a.total_mm2) for a in areas if a]
-    assert shares[1][0] == shares[1][1] > 5 * shares[0][1]
-    assert summary["liver"]["surface_dice"].pooled == pytest.approx(
-        (shares[0][0] + shares[1][0]) / (shares[0][1] + shares[1][1])
-    )
+    one, other = (s.counts.surface for _, s in cases if s.label == "liver" and s.counts and s.counts.surface)
+    assert other.dice == 1.0 and other.referenced_mm2 > 5 * one.referenced_mm2
+    matched = one.predicted_matched_mm2 + one.referenced_matched_mm2 + 2 * other.referenced_mm2
+    whole = one.predicted_mm2 + one.referenced_mm2 + 2 * other.referenced_mm2
+    assert summary["liver"]["surface_dice"].pooled == pytest.approx(matched / whole)
     assert summary["lesion"]["dice"].pooled is None  # in no case
     assert {stat.pooled for stat in summary["mean"].values()} == {None}
     assert summary["liver"]["hd95_mm"].pooled is None

@@ -1,7 +1,5 @@
 """Volumes too large to look at in one go: the limits are lowered instead."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -72,7 +70,8 @@ def test_masks_of_any_value_and_empty_volumes(small: pytest.MonkeyPatch) -> None
     assert nothing[True] == nothing[False]
 
 
-def test_what_wants_the_whole_is_left_out_with_a_word_or_refused_where_it_was_named(small: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("small")
+def test_what_wants_the_whole_is_left_out_with_a_word_or_refused_where_it_was_named() -> None:
     prediction, truth = pair()
     for corner in (0, -1):
         truth.array[0, corner, corner, corner] = 1
@@ -96,7 +95,7 @@ def test_a_picture_is_looked_at_in_one_go(small: pytest.MonkeyPatch) -> None:
     assert evaluate(volume, volume).cases[0][1].values["hd95_mm"] == 0.0
 
 
-def test_a_drawn_box_is_cut_out_of_every_slab(tmp_path: Path) -> None:
+def test_a_drawn_box_is_cut_out_of_every_slab() -> None:
     prediction, truth = pair()
     drawn = Box(Index3(2, 6, 3), Index3(13, 40, 9))
     opened = open_pair(prediction, Truth("t", truth, labelled_box=drawn), spacing=None, ignore=None)

@@ -3,38 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vol3d.metrics.overlap import Overlap, ratio, rest
-from vol3d.regions.cubes import area_table
-from vol3d.shapes import Spacing
-
-
-@dataclass(frozen=True)
-class SurfaceArea:
-    """The area of two masks' surfaces together, in mm2, and of it what lies in cubes where both have surface."""
-
-    matched_mm2: float
-    total_mm2: float
-
-    def __add__(self, other: "SurfaceArea") -> "SurfaceArea":
-        """The areas of two pairs of masks together."""
-        return SurfaceArea(self.matched_mm2 + other.matched_mm2, self.total_mm2 + other.total_mm2)
-
-    @property
-    def dice(self) -> float | None:
-        """Surface Dice at tolerance 0; None where neither mask has a surface."""
-        return ratio(self.matched_mm2, self.total_mm2)
-
-    @classmethod
-    def of_codes(cls, counts: NDArray[np.int64], spacing: Spacing) -> "SurfaceArea":
-        """The areas of two masks' paired_codes, (256, 256)."""
-        matched = counts.copy()
-        matched[[0, 255]] = matched[:, [0, 255]] = 0
-        table = area_table(spacing)
-        # Both sums run over the same codes in the same order, so that equal masks score 1 exactly.
-        return cls(*(float(table @ (c.sum(axis=0) + c.sum(axis=1))) for c in (matched, counts)))
+from vol3d.metrics.surface import SurfaceOverlap
 
 
 @dataclass(frozen=True)
@@ -43,7 +13,7 @@ class Counts:
 
     overlap: Overlap
     difference_mm3: float
-    surface: SurfaceArea | None = None
+    surface: SurfaceOverlap | None = None
 
     def __add__(self, other: "Counts") -> "Counts":
         """The counts of two cases together; without a surface where one has none."""
@@ -51,7 +21,7 @@ class Counts:
         return Counts(self.overlap + other.overlap, self.difference_mm3 + other.difference_mm3, surface)
 
 
-COUNTED: dict[str, Callable[[Counts], float | None]] = {
+_OF_VOXELS: dict[str, Callable[[Counts], float | None]] = {
     "dice": lambda c: c.overlap.dice,
     "iou": lambda c: c.overlap.iou,
     "hit": lambda c: c.overlap.recall,
@@ -59,8 +29,17 @@ COUNTED: dict[str, Callable[[Counts], float | None]] = {
     "miss": lambda c: rest(c.overlap.recall),
     "precision": lambda c: c.overlap.precision,
     "recall": lambda c: c.overlap.recall,
-    "surface_dice": lambda c: c.surface.dice if c.surface else None,
     "volume_difference_mm3": lambda c: c.difference_mm3,
     "volume_difference_relative": lambda c: ratio(c.overlap.predicted - c.overlap.referenced, c.overlap.referenced),
 }
+
+OF_SURFACE: dict[str, Callable[[Counts], float | None]] = {
+    "surface_dice": lambda c: c.surface.dice if c.surface else None,
+    "surface_hit": lambda c: c.surface.hit if c.surface else None,
+    "surface_fp": lambda c: c.surface.fp if c.surface else None,
+    "surface_miss": lambda c: c.surface.miss if c.surface else None,
+}
+"""Those that want the areas of surfaces."""
+
+COUNTED = {**_OF_VOXELS, **OF_SURFACE}
 """The metrics that need no more than counts: of a volume slab by slab, and of all cases together (pooled)."""

@@ -1,17 +1,12 @@
 """The scores of a case, their summary over cases, and the table that a person reads.
 
-What is not defined is None and is counted; it is never averaged in and never dropped unseen:
-
-- both masks empty: the volume difference is 0 mm3, everything else is undefined
-- the prediction alone is empty: Dice, IoU, recall and both surface Dice are 0; precision is undefined
-- the reference alone is empty: Dice, IoU, precision and both surface Dice are 0; recall is undefined
-- one is empty: HD95 is undefined (there is no distance to nothing)
+What is not defined (vol3d.metrics.registry tells when) is None and is counted; it is never averaged in.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import reduce
 from operator import add
 from typing import Any, Literal
 
@@ -20,34 +15,14 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.metrics.compare import bootstrap_mean
-from vol3d.metrics.counts import COUNTED, Counts, SurfaceArea
-from vol3d.metrics.instances import Detection, detection
-from vol3d.metrics.overlap import Overlap, overlap, ratio, rest
-from vol3d.metrics.surface import hd95_mm, surface_area, surface_dice
+from vol3d.metrics.counts import COUNTED, OF_SURFACE, Counts
+from vol3d.metrics.overlap import Overlap
+from vol3d.metrics.registry import DEFAULT, METRICS, Pair
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
 
 Mask = NDArray[np.bool_]
 
-DEFINITIONS = {
-    "undefined": "a ratio over nothing or a distance to nothing is null and counted, not averaged",
-    "hit": "true positives / reference (recall)",
-    "fp": "false positives / prediction (1 - precision)",
-    "miss": "misses / reference (1 - recall)",
-    "surface_dice": "tolerance 0: area of the 2x2x2 cubes where both masks have surface / area of both surfaces",
-    "surface_dice_at_tolerance": "area within tolerance_mm of the other surface / area of both surfaces",
-    "hd95_mm": "larger of the two directed 95th percentiles of the distances between border voxels (6-neighbours)",
-    "one_slice": "in a volume one voxel thick outlines stand for surfaces: lengths by 2x2 squares, borders by "
-    "4-neighbours; its volume is its area times the spacing across",
-    "volume_difference": "prediction minus reference; relative: divided by the reference",
-    "ignored": "voxels whose truth is not known are in no mask, as if the volume ended there",
-    "component": "a component (26-connectivity) is found where it shares a voxel with the other mask",
-    "summary": "mean and population standard deviation over the n cases where defined; 'mean' first averages a "
-    "case's defined labels, and its undefined counts single labels of cases",
-    "interval": "low to high: 95 % interval of the mean by 5000 bootstrap resamples of the n cases, percentiles "
-    "expanded for small n; null below 6 cases, which are too few to tell their spread",
-    "pooled": "the metric of the voxels, or the surface, of all cases together; null where it does not add up",
-}
 MEAN = "mean"
 
 Empty = Literal["undefined", "one"]
@@ -56,15 +31,6 @@ EMPTY: dict[Empty, str] = {
     "one": "where both masks are empty Dice, IoU and surface Dice are 1",
 }
 """What two empty masks count as: nothing was said, or rightly nothing was found."""
-
-BETTER: dict[str, Literal["lower", "nearest zero"]] = {
-    "fp": "lower",
-    "miss": "lower",
-    "hd95_mm": "lower",
-    "volume_difference_mm3": "nearest zero",
-    "volume_difference_relative": "nearest zero",
-}
-"""Which way a metric is good; all others are better the higher they are."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +72,7 @@ def score_case(
 ) -> list[Scores]:
     """Score label values (Z, Y, X) against a reference of the same shape: one Scores for each region.
 
-    metrics names what to compute (METRICS; None is all of them); surface_dice_at_tolerance also wants a
+    metrics names what to compute (of METRICS; None is the DEFAULT ones); surface_dice_at_tolerance also wants a
     tolerance_mm. Voxels where the reference has the schema's ignore value are in no mask, as if the volume
     ended there: surfaces and components are cut.
 
@@ -118,7 +84,7 @@ def score_case(
     unknown = set(metrics or ()) - set(METRICS)
     if unknown:
         raise ValueError(f"unknown metrics {sorted(unknown)}; known are {', '.join(METRICS)}")
-    wanted = [name for name in METRICS if metrics is None or name in metrics]
+    wanted = [name for name in METRICS if name in (DEFAULT if metrics is None else metrics)]
     if tolerance_mm is None:
         wanted = [name for name in wanted if name != "surface_dice_at_tolerance"]
     box = Box.around((prediction != 0) | (reference != 0))
@@ -129,9 +95,9 @@ def score_case(
     scores = []
     for region in schema.regions:
         masks = [region_mask(labels, region.values, seen) for labels in (prediction, reference)]
-        pair = _Pair(masks[0], masks[1], spacing, tolerance_mm or 0.0)
-        values = {name: METRICS[name](pair) for name in wanted}
-        scores.append(Scores(region.name, values, pair.counts(surface="surface_dice" in wanted)))
+        pair = Pair(masks[0], masks[1], spacing, tolerance_mm or 0.0)
+        values = {name: METRICS[name].score(pair) for name in wanted}
+        scores.append(Scores(region.name, values, pair.counts(surface=bool(OF_SURFACE.keys() & wanted))))
     return scores
 
 
@@ -175,8 +141,8 @@ def by_label(cases: Iterable[tuple[str, Scores]]) -> dict[str, dict[str, Mapping
 
 
 def case_record(case: str, scores: Scores) -> dict[str, Any]:
-    """A flat row for JSON and CSV with every metric; those that were not asked for are None too."""
-    return {"case": case, "label": scores.label, **dict.fromkeys(METRICS), **scores.values}
+    """A flat row for JSON and CSV with every default metric; those that were not asked for are None too."""
+    return {"case": case, "label": scores.label, **dict.fromkeys(DEFAULT), **scores.values}
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -230,53 +196,3 @@ def _statistics(values: Sequence[float | None], random_seed: int | None) -> Stat
     interval = bootstrap_mean(defined, generator=chance) if chance else None
     low, high = (interval.low, interval.high) if interval else (None, None)
     return Statistics(mean, std, len(defined), len(values) - len(defined), low, high)
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """Two masks, and what several metrics read from them."""
-
-    prediction: Mask
-    reference: Mask
-    spacing: Spacing
-    tolerance_mm: float
-
-    @cached_property
-    def overlap(self) -> Overlap:
-        return overlap(self.prediction, self.reference)
-
-    @cached_property
-    def detection(self) -> Detection:
-        return detection(self.prediction, self.reference)
-
-    @property
-    def volume_difference(self) -> int:
-        return self.overlap.predicted - self.overlap.referenced
-
-    @cached_property
-    def surface(self) -> SurfaceArea:
-        return surface_area(self.prediction, self.reference, self.spacing)
-
-    def counts(self, *, surface: bool) -> Counts:
-        difference_mm3 = self.volume_difference * self.spacing.voxel_mm3
-        return Counts(self.overlap, difference_mm3, self.surface if surface else None)
-
-
-METRICS: dict[str, Callable[[_Pair], float | None]] = {
-    "dice": lambda p: p.overlap.dice,
-    "iou": lambda p: p.overlap.iou,
-    "hit": lambda p: p.overlap.recall,
-    "fp": lambda p: rest(p.overlap.precision),
-    "miss": lambda p: rest(p.overlap.recall),
-    "precision": lambda p: p.overlap.precision,
-    "recall": lambda p: p.overlap.recall,
-    "surface_dice": lambda p: p.surface.dice,
-    "surface_dice_at_tolerance": lambda p: surface_dice(
-        p.prediction, p.reference, p.spacing, tolerance_mm=p.tolerance_mm
-    ),
-    "hd95_mm": lambda p: hd95_mm(p.prediction, p.reference, p.spacing),
-    "volume_difference_mm3": lambda p: p.volume_difference * p.spacing.voxel_mm3,
-    "volume_difference_relative": lambda p: ratio(p.volume_difference, p.overlap.referenced),
-    "component_recall": lambda p: p.detection.recall,
-    "component_precision": lambda p: p.detection.precision,
-}

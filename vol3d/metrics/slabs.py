@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
-from vol3d.metrics.counts import COUNTED, Counts, SurfaceArea
+from vol3d.metrics.counts import COUNTED, OF_SURFACE, Counts
 from vol3d.metrics.overlap import Overlap, overlap
 from vol3d.metrics.report import Scores, region_mask
+from vol3d.metrics.surface import SurfaceOverlap
 from vol3d.regions.cubes import PairedCodes, slab_depth
 from vol3d.shapes import Index3, Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
@@ -27,7 +28,7 @@ class SlabScores:
         self._schema, self._spacing = schema, spacing
         self._names = [name for name in COUNTED if name in metrics]
         self._overlaps = [Overlap(0, 0, 0) for _ in schema.regions]
-        self._codes = [PairedCodes() for _ in schema.regions if "surface_dice" in metrics]
+        self._codes = [PairedCodes() for _ in schema.regions if OF_SURFACE.keys() & metrics]
         self._planes = 0
         self._corners: list[Index3] = []
 
@@ -59,7 +60,7 @@ class SlabScores:
 
     def finish(self) -> list[Scores]:
         """The scores of each region, of volumes that end here."""
-        areas = [SurfaceArea.of_codes(one.finish(), self._spacing) for one in self._codes]
+        areas = [SurfaceOverlap.of_codes(one.finish(), self._spacing) for one in self._codes]
         rows = []
         for place, (region, found) in enumerate(zip(self._schema.regions, self._overlaps, strict=True)):
             area = areas[place] if areas else None

@@ -15,12 +15,15 @@ from vol3d.errors import InputError, UsageError, some
 from vol3d.files.names import stem_of
 from vol3d.files.volumes import Slices, find_volumes
 from vol3d.metrics.compare import MIN_CASES
-from vol3d.metrics.report import MEAN, METRICS, Empty, Scores, with_empty_as_one
+from vol3d.metrics.registry import GROUPS, METRICS
+from vol3d.metrics.report import MEAN, Empty, Scores, with_empty_as_one
 from vol3d.tasks.evaluation import NO_SOURCE, Evaluation
 from vol3d.tasks.label_pair import LabelPair, Truth, open_pair
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.score_pair import BINARY, score_pair
 from vol3d.volume.labels import MAX_LABEL, LabelSchema, Region
+
+TOLERANT = "surface_dice_at_tolerance"
 
 
 @dataclass(frozen=True, eq=False)  # an array has no hash
@@ -181,14 +184,17 @@ def _sources(cases: Sequence[_Case], table: PathLike | None, reporter: Reporter)
 
 
 def _wanted(metrics: Sequence[str] | None, tolerance_mm: float | None) -> list[str]:
-    """The metrics of these names, in their own order."""
-    named = METRICS if metrics is None else metrics
-    unknown = [name for name in named if name not in METRICS]
+    """The metrics of these names, and of groups of these names, in their own order."""
+    asked = ["default"] if metrics is None else metrics
+    unknown = [name for name in asked if name not in METRICS and name not in GROUPS]
     if unknown:
-        raise UsageError(f"unknown metrics {', '.join(unknown)}; known are {', '.join(METRICS)}")
-    if metrics and "surface_dice_at_tolerance" in metrics and tolerance_mm is None:
-        raise UsageError("surface_dice_at_tolerance wants a tolerance in mm: give --tolerance-mm")
-    return [name for name in METRICS if name in named]
+        raise UsageError(
+            f"unknown metrics {', '.join(unknown)}: known are the groups {', '.join(GROUPS)}, and {', '.join(METRICS)}"
+        )
+    if TOLERANT in asked and tolerance_mm is None:
+        raise UsageError(f"{TOLERANT} is at a tolerance: say which with --tolerance-mm")
+    found = [name for name, metric in METRICS.items() if name in asked or metric.group in asked]
+    return [name for name in found if name != TOLERANT or tolerance_mm is not None]
 
 
 def _schema_of(pairs: Iterable[LabelPair], truth: str) -> LabelSchema:

@@ -12,12 +12,10 @@ import numpy as np
 
 from vol3d.files.atomic import write_json, write_text
 from vol3d.metrics.compare import MIN_CASES, PairedDifference, paired_difference
+from vol3d.metrics.registry import DEFINITIONS, METRICS
 from vol3d.metrics.report import (
-    BETTER,
-    DEFINITIONS,
     EMPTY,
     MEAN,
-    METRICS,
     Empty,
     Scores,
     Statistics,
@@ -27,8 +25,8 @@ from vol3d.metrics.report import (
     table,
 )
 
-SHOWN = tuple(name for name in METRICS if name not in ("precision", "recall", "volume_difference_relative"))
-"""The columns of the table for people: what is not said by another column."""
+HIDDEN = ("precision", "recall", "volume_difference_relative")
+"""What the tables for people leave out: another column says it."""
 
 NO_SOURCE = "(none)"
 _SEED = 0
@@ -82,7 +80,7 @@ class Evaluation:
 
     def table(self) -> str:
         """The cases, the summaries and the comparison for people."""
-        rows = [{"case": case, "label": s.label, **_shown(s.values)} for case, s in self.cases]
+        rows = [{"case": case, "label": s.label, **self._shown(s.values)} for case, s in self.cases]
         summary = [
             {"label": label, "metric": name, **asdict(stat)}
             for label, stats in _labels(self.summary)
@@ -94,7 +92,7 @@ class Evaluation:
     def _by_source(self) -> str:
         return table(
             [
-                {"source": source, "cases": len({c for c, _ in self._of(source)}), "label": label, **_means(stats)}
+                {"source": source, "cases": len({c for c, _ in self._of(source)}), "label": label, **self._means(stats)}
                 for source, summary in self.by_source.items()
                 for label, stats in _labels(summary)
             ]
@@ -109,9 +107,17 @@ class Evaluation:
                 {"against the baseline": label, "metric": name, **row}
                 for label, rows in _told(dict(_labels(self.comparison))).items()
                 for name, row in rows.items()
-                if name in SHOWN
+                if name not in HIDDEN
             ]
         )
+
+    def _means(self, stats: Mapping[str, Statistics]) -> dict[str, float | None]:
+        return self._shown({name: stat.mean for name, stat in stats.items()})
+
+    def _shown(self, values: Mapping[str, float | None]) -> dict[str, float | None]:
+        """A row of the metrics that any case has, for people."""
+        found = {name for _, scores in self.cases for name in scores.values}
+        return {name: values.get(name) for name in METRICS if name in found and name not in HIDDEN}
 
     def _remarks(self) -> Iterable[str]:
         count = len({case for case, _ in self.cases})
@@ -147,7 +153,7 @@ def _compared(cases: Cases, baseline: Cases) -> dict[str, dict[str, PairedDiffer
     for label, rows in labels.items():
         found[label] = {}
         for name in next(iter(rows.values())):
-            better = BETTER.get(name, "higher")
+            better = METRICS[name].better
             ours, theirs = ([by_case[case].get(name) for case in rows] for by_case in (rows, others[label]))
             if better == "nearest zero":
                 ours, theirs = ([None if v is None else abs(v) for v in values] for values in (ours, theirs))
@@ -171,14 +177,6 @@ def _plain(summary: Mapping[str, Mapping[str, Statistics]]) -> dict[str, dict[st
 def _labels(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """The labels of a summary for people: the mean of one label says it twice."""
     return [(label, found) for label, found in summary.items() if label != MEAN or len(summary) > 2]
-
-
-def _shown(values: Mapping[str, float | None]) -> dict[str, float | None]:
-    return {name: value for name, value in values.items() if name in SHOWN}
-
-
-def _means(stats: Mapping[str, Statistics]) -> dict[str, float | None]:
-    return _shown({name: stat.mean for name, stat in stats.items()})
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,12 +1,14 @@
 """Score one prediction, in one go or, where it is large, slab by slab."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from vol3d.geometry.box import Box
 from vol3d.metrics.counts import COUNTED
-from vol3d.metrics.report import METRICS, Scores, score_case
+from vol3d.metrics.registry import METRICS
+from vol3d.metrics.report import Scores, score_case
 from vol3d.metrics.slabs import SlabScores
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.label_pair import WHOLE_VOXELS, LabelPair, Labels
@@ -28,9 +30,9 @@ def score_pair(
     around all labels, or is left out where that does not fit either.
     """
     read: Callable[[Both], Both] = _masks if schema is BINARY else lambda both: both
-    rule = {"schema": schema, "spacing": pair.spacing, "tolerance_mm": tolerance_mm}
+    score = partial(score_case, schema=schema, spacing=pair.spacing, tolerance_mm=tolerance_mm)
     if pair.fits:
-        return score_case(*read(pair.whole), metrics=metrics, **rule), ""
+        return score(*read(pair.whole), metrics=metrics), ""
     slabs = SlabScores(schema, pair.spacing, metrics=metrics)
     for labels in pair.slabs():
         slabs.add(*read(labels))
@@ -45,7 +47,7 @@ def score_pair(
             f"{', '.join(others)} want all labels in a box of at most {WHOLE_VOXELS} voxels; those of {pair.names[0]} "
             f"and {pair.names[1]} fill one of (z, y, x) {tuple(box.shape)}"
         )
-    more = score_case(*read(pair.read(box)), metrics=others, **rule)
+    more = score(*read(pair.read(box)), metrics=others)
     return [_joined(*both) for both in zip(rows, more, strict=True)], ""
 
 
