@@ -19,13 +19,14 @@ from vol3d.errors import unknown_name
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.postprocess.blocks import run_step
+from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
 from vol3d.postprocess.size import Largest, SizeFilter
-from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
 from vol3d.volume.source import ArrayStore, VolumeStore
 
 __all__ = [
@@ -51,10 +52,12 @@ STEPS: dict[str, type[Step]] = {
     step.name: step
     for step in (
         Threshold,
+        TopShare,
         Hysteresis,
         Presence,
         SizeFilter,
         Largest,
+        ComponentFilter,
         FillHoles,
         CloseGaps,
         OrganGate,
