@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,9 @@ from vol3d.postprocess.size import largest
 from vol3d.regions.blocks import FIRST, SEEDS, VOXELS, Measure
 from vol3d.regions.components import Components, Connectivity, keep
 from vol3d.regions.distance import dilate_mm, reach_voxels
+from vol3d.regions.library import library
 from vol3d.regions.measures import MOMENTS, form, probability_peak, probability_sum
 from vol3d.regions.reduce import PROBABILITY_UNITS, counts
-from vol3d.shapes import Spacing
 
 _ROUNDING = 1e-9  # of a ratio of square roots
 
@@ -37,6 +37,7 @@ class ComponentFilter(BlockStep):
 
     name: ClassVar[str] = "component_filter"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     min_mean_probability: float | None = None
     min_peak_probability: float | None = None
@@ -82,7 +83,7 @@ class ComponentFilter(BlockStep):
         return f"{np.count_nonzero(~kept[1:])} of {len(kept) - 1} components removed"
 
     def _measures(self, region: Region) -> dict[str, Measure]:
-        def probability(box: Box) -> NDArray[np.floating]:
+        def probability(box: Box) -> Any:
             return region.scene.within(box).probability
 
         wanted = {
@@ -118,21 +119,19 @@ def near(region: Region, found: Found, chosen: Kept, distance_mm: float) -> Kept
     spacing, depth = region.scene.spacing, region.store.shape.z
     result = np.zeros(chosen.shape, dtype=np.bool_)
     waiting: deque[tuple[Box, Components, NDArray[np.int64]]] = deque()
-    window, low = np.empty((0, *region.store.shape[1:]), dtype=np.bool_), 0
+    window: Any = None
+    low = 0
     for part in region.parts(found.reach):
         components, numbers = found.labels(part), found.numbers[part.number]
         waiting.append((part.box, components, numbers))
-        window = np.concatenate([window, keep(components, chosen[numbers])])
+        own = keep(components, chosen[numbers])
+        window = own if window is None else library(own).concatenate([window, own])
         while waiting and min(depth, waiting[0][0].stop.z + found.reach) <= low + len(window):
             box, components, numbers = waiting.popleft()
             around = window[: box.stop.z + found.reach - low]
-            within = _dilated(around, distance_mm, spacing)[box.start.z - low :][: box.shape.z]
+            within = dilate_mm(around, distance_mm, spacing)[box.start.z - low :][: box.shape.z]
             result[numbers[counts(components.labels, components.count, where=within) > 0]] = True
             passed = max(0, box.stop.z - found.reach - low)
             window, low = window[passed:], low + passed
     result[0] = False
     return result
-
-
-def _dilated(mask: NDArray[np.bool_], distance_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
-    return dilate_mm(mask, distance_mm, spacing) if mask.any() else mask

@@ -18,6 +18,7 @@ class OrganGate(LocalStep):
 
     name: ClassVar[str] = "organ_gate"
     locality: ClassVar[Locality] = "halo"
+    tensors: ClassVar[bool] = True
 
     margin_mm: float = 0.0
     falloff_mm: float = 0.0
@@ -31,6 +32,10 @@ class OrganGate(LocalStep):
     def needs(self) -> Needs:
         """The organ mask, and with a falloff the probability."""
         return Needs(organ=True, probability=self.falloff_mm > 0)
+
+    def takes_tensors(self) -> bool:
+        """A hard gate does: how far voxels are from the organ is found in the computer's memory."""
+        return super().takes_tensors() and not self.falloff_mm
 
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:
         """The mask inside the organ, and near it where it is sure enough."""

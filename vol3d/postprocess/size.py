@@ -34,6 +34,7 @@ class SizeFilter(BlockStep):
 
     name: ClassVar[str] = "size_filter"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     min_volume_mm3: float | None = None
     min_voxels: int | None = None
@@ -62,6 +63,7 @@ class Largest(BlockStep):
 
     name: ClassVar[str] = "largest"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     count: int = 1
     connectivity: Connectivity = 26

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +18,7 @@ from vol3d.postprocess.median import streamed_ranks
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene
 from vol3d.regions.blocks import SEEDS
 from vol3d.regions.components import Connectivity
+from vol3d.regions.library import as_numpy, library
 
 
 def decide(
@@ -79,6 +79,7 @@ class Threshold(LocalStep):
 
     name: ClassVar[str] = "threshold"
     locality: ClassVar[Locality] = "voxel"
+    tensors: ClassVar[bool] = True
 
     threshold: float = 0.5
 
@@ -104,6 +105,7 @@ class TopShare(BlockStep):
 
     name: ClassVar[str] = "top_share"
     locality: ClassVar[Locality] = "whole"
+    tensors: ClassVar[bool] = True
 
     share: float
     within: Literal["volume", "organ"] = "volume"
@@ -123,11 +125,11 @@ class TopShare(BlockStep):
             return (p > 0) & part.scene.organ if self.within == "organ" else p > 0
 
         def values() -> Iterator[NDArray[Any]]:
-            return (part.scene.probability[possible(part)] for part in region.parts())
+            return (as_numpy(part.scene.probability[possible(part)]) for part in region.parts())
 
         total = region.store.shape.voxels
         if self.within == "organ":
-            total = sum(int(np.count_nonzero(part.scene.organ)) for part in region.parts())
+            total = sum(int(part.scene.organ.sum()) for part in region.parts())
         wanted = math.ceil(self.share * total - 1e-6)
         dtype = region.scene.probability_dtype
         (bound,) = streamed_ranks(values, dtype, lambda count: (max(0, count - wanted),))
@@ -145,6 +147,7 @@ class Hysteresis(BlockStep):
 
     name: ClassVar[str] = "hysteresis"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     seed_threshold: float
     grow_threshold: float
@@ -186,6 +189,7 @@ class Presence(BlockStep):
 
     name: ClassVar[str] = "presence"
     locality: ClassVar[Locality] = "whole"
+    tensors: ClassVar[bool] = True
 
     seed_threshold: float
     min_seed_voxels: int
@@ -201,7 +205,7 @@ class Presence(BlockStep):
     def run(self, region: Region) -> str:
         """Leave the mask as it is, or empty it."""
         seeds = (part.scene.probability >= self.seed_threshold for part in region.parts())
-        found = sum(int(np.count_nonzero(mask)) for mask in seeds)
+        found = sum(int(library(mask).count_nonzero(mask)) for mask in seeds)
         enough = found >= self.min_seed_voxels
-        region.rewrite(lambda part: part.mask if enough else np.zeros_like(part.mask))
+        region.rewrite(lambda part: part.mask & enough)
         return f"{found} voxels at or above {self.seed_threshold}"

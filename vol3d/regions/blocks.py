@@ -16,6 +16,7 @@ from scipy.sparse import coo_array, csgraph
 
 from vol3d.geometry.box import Box
 from vol3d.regions.components import Components, Connectivity
+from vol3d.regions.library import as_numpy
 from vol3d.regions.reduce import counts, first_places, occurs
 from vol3d.shapes import Index3, Shape3
 
@@ -77,8 +78,8 @@ def join_slabs(
         for table, measure in zip(tables, measures, strict=True):
             table.append(measure.of(slab)[1 if table else 0 :])
         if below is not None:
-            faces.append(_touching(below, _numbered(labels[0], ends[-1]), connectivity))
-        below = _numbered(labels[-1], ends[-1])
+            faces.append(_touching(below, _numbered(as_numpy(labels[0]), ends[-1]), connectivity))
+        below = _numbered(as_numpy(labels[-1]), ends[-1])
         ends.append(ends[-1] + slab.components.count)
         del slab, labels  # so that two never are in memory
     moved, into = _united(np.concatenate(faces))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vol3d.geometry.box import Box
 from vol3d.regions.blocks import Indices, LabelledSlab, Measure
 from vol3d.regions.components import component_boxes
+from vol3d.regions.library import as_numpy
 from vol3d.regions.reduce import counts, highest, probability_sums
 from vol3d.shapes import Spacing
 
@@ -117,7 +118,7 @@ def form(voxels: Indices, moments: Indices, spacing: Spacing) -> Form:
 
 def _pieces(slab: LabelledSlab) -> Iterator[tuple[Indices, NDArray[np.int32]]]:
     """Where there are components in the flat slab, and their labels, some at a time."""
-    flat = slab.components.labels.reshape(-1)
+    flat = as_numpy(slab.components.labels).reshape(-1)
     step = max(_AT_ONCE, slab.components.count)  # so that the tables do not dominate
     for start in range(0, flat.size, step):
         inside = np.flatnonzero(flat[start : start + step]) + start
