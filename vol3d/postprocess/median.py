@@ -1,7 +1,7 @@
-"""The exact median of values that need not fit in memory."""
+"""The exact median, or the value of any rank, of values that need not fit in memory."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,22 +20,28 @@ def streamed_median(values: Callable[[], Iterable[NDArray[Any]]], dtype: np.dtyp
     Values that float32 holds are gone through twice, others four times. Without a value, or with one that
     is NaN, the median is NaN.
     """
+    return sum(streamed_ranks(values, dtype, lambda count: ((count - 1) // 2, count // 2))) / 2
+
+
+def streamed_ranks(
+    values: Callable[[], Iterable[NDArray[Any]]], dtype: np.dtype[Any], ranks: Callable[[int], Sequence[int]]
+) -> list[float]:
+    """The values of some ranks, 0 that of the smallest; ranks says which of how many. All else is streamed_median's."""
     kind = np.result_type(dtype, np.float32)
-    # Every pass finds one digit more of the two in the middle: among the values that begin with those known so far.
-    begins, ranks = [0, 0], [0, 0]
     first = 8 * kind.itemsize - _DIGIT
+    counts = _digits(values(), kind, first, [0])
+    left = list(ranks(int(counts[0].sum())))
+    begins = [0] * len(left)
+    # Every pass finds one digit more of each: among the values that begin with those known so far.
     for shift in range(first, -1, -_DIGIT):
-        counts = _digits(values(), kind, shift, begins)
-        if shift == first:
-            total = int(counts[0].sum())
-            ranks = [(total - 1) // 2, total // 2]
+        counts = counts if shift == first else _digits(values(), kind, shift, begins)
         if not any(count.any() for count in counts.values()):
-            return math.nan
-        for n, (begin, rank) in enumerate(zip(begins, ranks, strict=True)):
+            return [math.nan] * len(left)
+        for n, (begin, rank) in enumerate(zip(begins, left, strict=True)):
             below = counts[begin].cumsum()
             digit = int(np.searchsorted(below, rank, side="right"))
-            begins[n], ranks[n] = begin * _DIGITS + digit, rank - (int(below[digit - 1]) if digit else 0)
-    return sum(_value(key, kind) for key in begins) / 2
+            begins[n], left[n] = begin * _DIGITS + digit, rank - (int(below[digit - 1]) if digit else 0)
+    return [_value(key, kind) for key in begins]
 
 
 def _digits(pieces: Iterable[NDArray[Any]], kind: np.dtype[Any], shift: int, begins: list[int]) -> Counts:

@@ -20,6 +20,7 @@ from torch import Tensor
 from vol3d.errors import unknown_name
 from vol3d.geometry.box import Box
 from vol3d.postprocess.blocks import run_step
+from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
@@ -28,7 +29,7 @@ from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepR
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.tensor_store import TensorStore, on_host
 from vol3d.postprocess.tensors import lies_there, on_device, scene_on_host
-from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
 from vol3d.volume.source import VolumeStore
 
 __all__ = [
@@ -55,10 +56,12 @@ STEPS: dict[str, type[Step]] = {
     step.name: step
     for step in (
         Threshold,
+        TopShare,
         Hysteresis,
         Presence,
         SizeFilter,
         Largest,
+        ComponentFilter,
         FillHoles,
         CloseGaps,
         OrganGate,

@@ -197,7 +197,7 @@ class VolumePrediction:
         if organ is None or not self.steps or not isinstance(self.steps[0], OrganGate):
             return None
         later, margin_mm = needs(self.steps[1:]), self.steps[0].margin_mm
-        if later.probability or later.image or self.steps[0].region != "all":
+        if later.probability or later.image or self.steps[0].region != "all" or self.steps[0].falloff_mm:
             return None
         return storage.copy(MarginView(organ, margin_mm)) if margin_mm else organ
 
