@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3d.postprocess.tensor_digits import digit_counts
+
 VALUES_AT_ONCE = 1 << 20
 _DIGIT = 16  # bits that one pass tells
 _DIGITS = 1 << _DIGIT
@@ -14,17 +16,17 @@ _DIGITS = 1 << _DIGIT
 Counts = dict[int, NDArray[np.int64]]
 
 
-def streamed_median(values: Callable[[], Iterable[NDArray[Any]]], dtype: np.dtype[Any]) -> float:
+def streamed_median(values: Callable[[], Iterable[Any]], dtype: np.dtype[Any]) -> float:
     """The median, NumPy's in float64, of the arrays that values gives: the same at every call, of this dtype.
 
-    Values that float32 holds are gone through twice, others four times. Without a value, or with one that
-    is NaN, the median is NaN.
+    They may be tensors, whose digits are counted where they lie. Values that float32 holds are gone through
+    twice, others four times. Without a value, or with one that is NaN, the median is NaN.
     """
     return sum(streamed_ranks(values, dtype, lambda count: ((count - 1) // 2, count // 2))) / 2
 
 
 def streamed_ranks(
-    values: Callable[[], Iterable[NDArray[Any]]], dtype: np.dtype[Any], ranks: Callable[[int], Sequence[int]]
+    values: Callable[[], Iterable[Any]], dtype: np.dtype[Any], ranks: Callable[[int], Sequence[int]]
 ) -> list[float]:
     """The values of some ranks, 0 that of the smallest; ranks says which of how many. All else is streamed_median's."""
     kind = np.result_type(dtype, np.float32)
@@ -44,17 +46,33 @@ def streamed_ranks(
     return [_value(key, kind) for key in begins]
 
 
-def _digits(pieces: Iterable[NDArray[Any]], kind: np.dtype[Any], shift: int, begins: list[int]) -> Counts:
+def _digits(pieces: Iterable[Any], kind: np.dtype[Any], shift: int, begins: Sequence[int]) -> Counts:
     """How often each digit follows each beginning; no digit at all where a value is NaN."""
     counts: Counts = {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
     for piece in pieces:
-        for start in range(0, piece.size, VALUES_AT_ONCE):
-            part = piece[start : start + VALUES_AT_ONCE].astype(kind)
-            if np.isnan(part).any():
-                return {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
-            tops, digits = np.divmod(_keys(part) >> np.uint64(shift), np.uint64(_DIGITS))
-            for begin, count in counts.items():
-                count += np.bincount(digits[tops == begin].astype(np.int64), minlength=_DIGITS)
+        found = (
+            _digits_of(piece, kind, shift, list(counts))
+            if isinstance(piece, np.ndarray)
+            else digit_counts(piece, shift, list(counts), wide=kind.itemsize == 8, bits=_DIGIT)
+        )
+        if found is None:
+            return {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
+        for count, more in zip(counts.values(), found, strict=True):
+            count += more
+    return counts
+
+
+def _digits_of(
+    piece: NDArray[Any], kind: np.dtype[Any], shift: int, begins: Sequence[int]
+) -> list[NDArray[np.int64]] | None:
+    counts = [np.zeros(_DIGITS, dtype=np.int64) for _ in begins]
+    for start in range(0, piece.size, VALUES_AT_ONCE):
+        part = piece[start : start + VALUES_AT_ONCE].astype(kind)
+        if np.isnan(part).any():
+            return None
+        tops, digits = np.divmod(_keys(part) >> np.uint64(shift), np.uint64(_DIGITS))
+        for count, begin in zip(counts, begins, strict=True):
+            count += np.bincount(digits[tops == begin].astype(np.int64), minlength=_DIGITS)
     return counts
 
 
