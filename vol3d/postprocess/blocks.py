@@ -44,6 +44,9 @@ class Part:
 MaskOf = Callable[[Part], Mask]
 """A mask of a part's shape, made voxel by voxel, or from as far around as the part reaches."""
 
+GreyOf = Callable[[Part], NDArray[Any]]
+"""Grey values of a part's shape."""
+
 
 def own_mask(part: Part) -> Mask:
     """The mask as it is found."""
@@ -109,25 +112,35 @@ class Region:
         connectivity: Connectivity = 26,
         of: MaskOf = own_mask,
         seeds: MaskOf = own_mask,
+        grey: GreyOf | None = None,
+        tolerance: float = 0.0,
         reach: int = 0,
     ) -> Found:
-        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them."""
+        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them.
+
+        With grey values, neighbours join only where theirs differ by at most tolerance.
+        """
         only = self._planes(reach) >= self.store.shape.z
         known: list[Components] = []
+
+        def grey_in(part: Part) -> NDArray[Any] | None:
+            return None if grey is None else grey(part)[part.core]
 
         def labels(part: Part) -> Components:
             if known:
                 return known[0]
-            components = label(of(part)[part.core], connectivity=connectivity)
+            mask, values = of(part)[part.core], grey_in(part)
+            components = label(mask, connectivity=connectivity, grey=values, tolerance=tolerance)
             # Labels take four times the room of a mask: those of several parts are made anew rather than kept.
             known.extend([components] if only else [])
             return components
 
         def labelled() -> Iterator[LabelledSlab]:
             for part in self.parts(reach):
-                yield LabelledSlab(labels(part), seeds(part)[part.core], part.box.start.z, self.store.shape)
+                components, start = labels(part), part.box.start.z
+                yield LabelledSlab(components, seeds(part)[part.core], start, self.store.shape, grey_in(part))
 
-        joined = join_slabs(labelled(), measures, connectivity=connectivity)
+        joined = join_slabs(labelled(), measures, connectivity=connectivity, tolerance=tolerance)
         return Found(joined.measured, joined.numbers, labels, reach)
 
     def keep(self, found: Found, kept: NDArray[np.bool_]) -> None:
