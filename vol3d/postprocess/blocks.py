@@ -65,6 +65,20 @@ class Found:
     labels: Callable[[Part], Components]
     reach: int
 
+    def kept(self, part: Part, kept: NDArray[np.bool_]) -> Mask:
+        """A part's core: the voxels of the components whose entries in kept (count + 1,) are true."""
+        return keep(self.labels(part), kept[self.numbers[part.number]])
+
+    def joining(self, kept: NDArray[np.bool_]) -> MaskOf:
+        """The masks that parts have once these components join them."""
+
+        def joined(part: Part) -> Mask:
+            mask = part.mask.copy()
+            mask[part.core] |= self.kept(part, kept)
+            return mask
+
+        return joined
+
 
 @dataclass
 class Region:
@@ -145,11 +159,11 @@ class Region:
 
     def keep(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true become the mask."""
-        self.rewrite(lambda part: _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: found.kept(part, kept), found.reach)
 
     def add(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true join the mask."""
-        self.rewrite(lambda part: part.mask[part.core] | _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: part.mask[part.core] | found.kept(part, kept), found.reach)
 
     def _planes(self, reach: int) -> int:
         shape = self.store.shape
@@ -213,7 +227,3 @@ def _applied(step: Step, region: Region, reach: int = 0) -> str:
 
     region.rewrite(new, reach)
     return "; ".join(filter(None, notes))
-
-
-def _kept(part: Part, found: Found, kept: NDArray[np.bool_]) -> Mask:
-    return keep(found.labels(part), kept[found.numbers[part.number]])

@@ -23,6 +23,7 @@ from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
+from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
@@ -60,6 +61,7 @@ STEPS: dict[str, type[Step]] = {
         OrganGate,
         GrowSlices,
         GrowRange,
+        GrowNeighbours,
     )
 }
 
