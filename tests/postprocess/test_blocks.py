@@ -19,7 +19,16 @@ from vol3d.postprocess.blocks import BlockStep, LocalStep, Region
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles, close_gaps
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import (
+    CloseGaps,
+    FillHoles,
+    RemoveThin,
+    Smooth,
+    close_gaps,
+    open_mm,
+    smooth_mm,
+)
 from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Applied, Locality, Mask, RegionScene, Scene, Step, StepReport
 from vol3d.postprocess.size import Largest, SizeFilter
@@ -61,6 +70,11 @@ def fill_holes(voxels: int) -> tuple[Step, Plain]:
     )
 
 
+def close_lumens(max_area_mm2: float) -> tuple[Step, Plain]:
+    fields = {"max_area_mm2": max_area_mm2}
+    return CloseLumens(**fields), lambda m, _: plain_steps.close_lumens(m, spacing=SPACING, **fields)
+
+
 def gate(margin_mm: float) -> tuple[Step, Plain]:
     def plain(mask: Mask, scene: Scene) -> Mask:
         assert scene.organ is not None
@@ -81,10 +95,14 @@ def grow_range(connectivity: Connectivity, **width: float) -> tuple[Step, Plain]
 
 
 def grow_neighbours(connectivity: Connectivity, max_growth: float | None) -> tuple[Step, Plain]:
-    fields: dict[str, Any] = {"tolerance": 1.0, "connectivity": connectivity}
-    step = GrowNeighbours(max_distance_mm=1.7, within="organ", min_probability=0.25, max_growth=max_growth, **fields)
-    fields["max_growth"] = max_growth or np.inf
-    return step, lambda m, scene: plain_steps.grow_neighbours(m, image_of(scene), allowed=bounds(m, scene), **fields)
+    fields: dict[str, Any] = {"tolerance": 0.5, "connectivity": connectivity}
+    step = GrowNeighbours(max_distance_mm=3.0, max_growth=max_growth, **fields)
+
+    def plain(mask: Mask, scene: Scene) -> Mask:
+        near, most = dilate_mm(mask, 3.0, SPACING), max_growth or np.inf
+        return plain_steps.grow_neighbours(mask, image_of(scene), allowed=near, max_growth=most, **fields)
+
+    return step, plain
 
 
 def bounds(mask: Mask, scene: Scene) -> Mask:
@@ -114,6 +132,10 @@ PAIRS: tuple[tuple[Step, Plain], ...] = (
     *(largest(count, c) for count in (1, 3) for c in CONNECTIVITIES),
     (FillHoles(), lambda m, _: plain_steps.fill_holes(m, spacing=SPACING)),
     fill_holes(2),
+    close_lumens(2.4),
+    close_lumens(9.0),
+    (RemoveThin(radius_mm=1.0), lambda m, _: open_mm(m, radius_mm=1.0, spacing=SPACING)),
+    (Smooth(sigma_mm=1.3), lambda m, _: smooth_mm(m, sigma_mm=1.3, spacing=SPACING)),
     (CloseGaps(radius_mm=1.7), lambda m, _: close_gaps(m, radius_mm=1.7, spacing=SPACING)),
     *(gate(margin_mm) for margin_mm in (0.0, 1.7, -0.9)),
     presence(2),

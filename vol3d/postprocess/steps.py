@@ -22,7 +22,8 @@ from vol3d.postprocess.blocks import run_step
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import CloseGaps, FillHoles, RemoveThin, Smooth
 from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
 from vol3d.postprocess.size import Largest, SizeFilter
@@ -58,6 +59,9 @@ STEPS: dict[str, type[Step]] = {
         Largest,
         FillHoles,
         CloseGaps,
+        CloseLumens,
+        RemoveThin,
+        Smooth,
         OrganGate,
         GrowSlices,
         GrowRange,
