@@ -183,6 +183,22 @@ def test_unsigned_grey_values_do_not_wrap(form: str, values: tuple[int, int], to
         assert grown[0].all()  # its own value always goes on
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_growth_goes_both_ways_and_not_around_a_border(axis: int) -> None:
+    image = np.full((20, 31, 17), 900, dtype=np.uint16)
+    np.moveaxis(image, axis, 0)[12] = 100  # a wall: what lies behind it touches only around the border
+    mask = np.zeros(image.shape, dtype=np.bool_)
+    np.moveaxis(mask, axis, 0)[5] = True
+    before_wall = np.indices(image.shape)[axis] < 12
+    for grown in (
+        grow_slices(mask, image, tolerance=9, along="zyx").mask,
+        grow_neighbours(mask, image, tolerance=9).mask,
+        applied(GrowRange(tolerance=9.0, max_growth=None), mask, image=image),
+        *([grow_slices(mask, image, tolerance=9).mask] if axis == 0 else []),
+    ):
+        np.testing.assert_array_equal(grown, before_wall)
+
+
 def two_vessels() -> tuple[np.ndarray, np.ndarray]:
     """A tube that ends in the volume, one that opens into a bright slab, and the mask of a few planes of both."""
     image = np.full((20, 31, 17), 100, dtype=np.uint16)
