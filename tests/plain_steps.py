@@ -115,7 +115,7 @@ def grow_neighbours(
     connectivity: Connectivity = 26,
 ) -> Mask:
     """The rule itself, over and over: a voxel joins beside one in the mask that is like it."""
-    grown, values = mask.copy(), image.astype(np.float64)
+    grown, values = mask.copy(), image.astype(np.result_type(image, np.float32))
     steps = [s for s in product((-1, 0, 1), repeat=3) if 0 < sum(map(abs, s)) <= (6, 18, 26).index(connectivity) + 1]
     voxels = -1
     while voxels != (voxels := int(grown.sum())):

@@ -17,6 +17,7 @@ from vol3d.postprocess.quantile import streamed_median, streamed_quantiles
 from vol3d.postprocess.scene import Locality, Mask
 from vol3d.regions.blocks import SEEDS, VOXELS
 from vol3d.regions.components import Connectivity
+from vol3d.regions.library import as_numpy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class GrowRange(Grow, BlockStep):
 
     name: ClassVar[str] = "grow_range"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     tolerance: float | None = None  # normalised grey values
     central_share: float | None = None
@@ -67,7 +69,7 @@ class GrowRange(Grow, BlockStep):
         """The lowest and the highest grey value to flood through; (nan, nan) if the mask is empty."""
 
         def inside() -> Iterator[NDArray[Any]]:
-            return (part.scene.image[part.mask] for part in region.parts() if part.mask.any())
+            return (as_numpy(part.scene.image[part.mask]) for part in region.parts() if part.mask.any())
 
         dtype = region.scene.image_dtype
         if self.tolerance is not None:

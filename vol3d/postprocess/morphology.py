@@ -73,6 +73,7 @@ class FillHoles(BlockStep):
 
     name: ClassVar[str] = "fill_holes"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     max_volume_mm3: float | None = None
 
@@ -96,6 +97,7 @@ class CloseGaps(LocalStep):
 
     name: ClassVar[str] = "close_gaps"
     locality: ClassVar[Locality] = "halo"
+    tensors: ClassVar[bool] = True
 
     radius_mm: float
 
@@ -117,6 +119,7 @@ class RemoveThin(LocalStep):
 
     name: ClassVar[str] = "remove_thin"
     locality: ClassVar[Locality] = "halo"
+    tensors: ClassVar[bool] = True
 
     radius_mm: float
 

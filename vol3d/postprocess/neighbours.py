@@ -17,6 +17,7 @@ from vol3d.postprocess.growth import Grow, Growth, check_growth
 from vol3d.postprocess.scene import Locality, Mask, RegionScene, Scene
 from vol3d.regions.blocks import SEEDS, VOXELS
 from vol3d.regions.components import Connectivity
+from vol3d.regions.library import library
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import ArrayStore
 
@@ -33,7 +34,7 @@ def grow_neighbours(
     """Add each voxel that differs by at most tolerance from a neighbour that is in the mask, until nothing changes.
 
     mask, image and allowed (None: everywhere) are (Z, Y, X); neighbours share a face (6), also an edge (18),
-    also a corner (26). Grey values are compared as float64.
+    also a corner (26). Grey values are compared in their own precision, but at least float32.
 
     Raises:
         ValueError: shapes differ, tolerance is negative, connectivity is not 6, 18 or 26, or max_growth < 1.
@@ -89,6 +90,7 @@ class GrowNeighbours(Grow, BlockStep):
 
     name: ClassVar[str] = "grow_neighbours"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     tolerance: float  # normalised grey values
     connectivity: Connectivity = 26
@@ -102,7 +104,8 @@ class GrowNeighbours(Grow, BlockStep):
 
         def allowed(part: Part) -> Mask:
             free = self.allowed(part.mask, part.scene)
-            return np.ones_like(part.mask) if free is None else free
+            everywhere: Mask = library(part.mask).ones_like(part.mask)
+            return everywhere if free is None else free
 
         refused = _grow(
             region,

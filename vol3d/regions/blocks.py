@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csgraph
 
-from vol3d.regions.components import Components, Connectivity, component_sizes
+from vol3d.regions.components import Components, Connectivity, comparable
+from vol3d.regions.library import as_numpy
+from vol3d.regions.reduce import counts, first_places, occurs
 from vol3d.shapes import Shape3
 
 Indices = NDArray[np.int64]
@@ -101,13 +103,13 @@ class _Face:
     """The first or last plane (Y, X) of a slab: its labels, told apart from other slabs', and its grey values."""
 
     labels: Indices
-    grey: NDArray[np.float64] | None
+    grey: NDArray[Any] | None
 
 
 def _face(slab: LabelledSlab, end: int, before: int) -> _Face:
-    plane = slab.components.labels[end]
+    plane = as_numpy(slab.components.labels[end])
     numbered = np.where(plane > 0, plane.astype(np.int64) + before, 0)
-    return _Face(numbered, None if slab.grey is None else slab.grey[end].astype(np.float64))
+    return _Face(numbered, None if slab.grey is None else comparable(as_numpy(slab.grey[end])))
 
 
 def _touching(below: _Face, above: _Face, connectivity: Connectivity, tolerance: float) -> Indices:
@@ -151,21 +153,16 @@ def _renumbered(total: int, moved: Indices, into: Indices) -> NDArray[Any]:
 
 
 def _voxels(slab: LabelledSlab) -> Indices:
-    return component_sizes(slab.components)
+    return counts(slab.components.labels, slab.components.count)
 
 
 def _seeds(slab: LabelledSlab) -> Indices:
-    labels = slab.components.labels[slab.seeds]
-    counts: Indices = np.bincount(labels, minlength=slab.components.count + 1)
-    return counts
+    return counts(slab.components.labels, slab.components.count, where=slab.seeds)
 
 
 def _first(slab: LabelledSlab) -> Indices:
-    flat = slab.components.labels.reshape(-1)
-    # Backwards, as of several values for one entry the last stays.
-    inside = np.flatnonzero(flat)[::-1]
-    first = np.zeros(slab.components.count + 1, dtype=np.int64)
-    first[flat[inside]] = inside + slab.start * slab.volume.y * slab.volume.x
+    first = first_places(slab.components.labels, slab.components.count)
+    first[1:] += slab.start * slab.volume.y * slab.volume.x
     return first
 
 
@@ -176,13 +173,14 @@ def at_edge(axes: tuple[int, ...]) -> Measure:
     """
 
     def _reaches(slab: LabelledSlab) -> NDArray[np.bool_]:
-        labels, volume = slab.components.labels, slab.volume
-        sides = [labels.take(end, axis) for axis in axes if axis and volume[axis] > 1 for end in (0, -1)]
+        labels, count, volume = slab.components.labels, slab.components.count, slab.volume
+        sides = [labels[:, end] for end in (0, -1) if 1 in axes and volume.y > 1]
+        sides += [labels[..., end] for end in (0, -1) if 2 in axes and volume.x > 1]
         if 0 in axes and volume.z > 1:
             sides += [labels[0]] * (slab.start == 0) + [labels[-1]] * (slab.start + len(labels) == volume.z)
-        reaches = np.full(slab.components.count + 1, all(volume[axis] == 1 for axis in axes))
+        reaches = np.full(count + 1, all(volume[axis] == 1 for axis in axes))
         for side in sides:
-            reaches[side] = True
+            reaches |= occurs(side, count)
         return reaches
 
     return Measure(_reaches, np.logical_or)

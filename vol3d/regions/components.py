@@ -6,8 +6,9 @@ order of their own: only the partition is promised.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from itertools import product
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,19 @@ from scipy import ndimage
 from scipy.sparse import coo_array, csgraph
 
 from vol3d.geometry.box import Box
+from vol3d.regions.reduce import counts
 from vol3d.shapes import Index3
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Connectivity = Literal[6, 18, 26]
 """How many neighbours a voxel has: those that share a face, also an edge, also a corner."""
 
 Labeller = Literal["cc3d", "scipy"]
 
-VOXELS_AT_ONCE = 1 << 22
-
 # cc3d takes 0 for background: grey values of 0 become this, whose distance to every other value is that of 0.
-NOUGHT = 1e-300
+NOUGHT = 1e-30
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,15 @@ class Components:
     count: int
 
 
+@dataclass(frozen=True)
+class TensorComponents:
+    """Components as a tensor: labels is (Z, Y, X) int32 on the mask's device, else as in Components."""
+
+    labels: "Tensor"
+    count: int
+
+
+@overload
 def label(
     mask: NDArray[np.bool_],
     *,
@@ -43,16 +55,38 @@ def label(
     grey: NDArray[Any] | None = None,
     tolerance: float = 0.0,
     labeller: Labeller | None = None,
-) -> Components:
+) -> Components: ...
+@overload
+def label(
+    mask: "Tensor",
+    *,
+    connectivity: Connectivity = 26,
+    grey: "Tensor | None" = None,
+    tolerance: float = 0.0,
+    labeller: Labeller | None = None,
+) -> TensorComponents: ...
+def label(
+    mask: "NDArray[np.bool_] | Tensor",
+    *,
+    connectivity: Connectivity = 26,
+    grey: Any = None,
+    tolerance: float = 0.0,
+    labeller: Labeller | None = None,
+) -> Components | TensorComponents:
     """The components of a (Z, Y, X) mask. labeller None takes cc3d where it is installed, else SciPy.
 
-    Of grey values (Z, Y, X), neighbours join only where theirs differ by at most tolerance (inclusive, as
-    float64); NaN joins nothing.
+    Of grey values (Z, Y, X), neighbours join only where theirs differ by at most tolerance (inclusive, in
+    their own precision, but at least float32); NaN joins nothing.
+
+    The components of a tensor are a tensor on its device. On a CUDA device, where Triton is installed
+    and no labeller is asked for, they are found there and numbered in the order of their first voxels.
 
     Raises:
-        ValueError: the mask is not a three-dimensional bool array, grey has another shape, or connectivity is
-            not 6, 18 or 26.
+        ValueError: the mask is not a three-dimensional bool array, grey has another shape, or connectivity
+            is not 6, 18 or 26; one that is labelled on a CUDA device has 2^31 voxels or more.
     """
+    if not isinstance(mask, np.ndarray):
+        return _label_tensor(mask, connectivity, grey, tolerance, labeller)
     if mask.ndim != 3 or mask.dtype != np.bool_:
         raise ValueError(f"expected a (Z, Y, X) bool mask, got {mask.dtype} of shape {mask.shape}")
     if grey is not None and grey.shape != mask.shape:
@@ -61,7 +95,7 @@ def label(
         raise ValueError(f"connectivity must be 6, 18 or 26, got {connectivity}")
     if (labeller or _installed()) == "scipy":
         if grey is not None:
-            return _joined(mask, grey.astype(np.float64), tolerance, connectivity)
+            return _joined(mask, comparable(grey), tolerance, connectivity)
         structure = ndimage.generate_binary_structure(3, (6, 18, 26).index(connectivity) + 1)
         labels, count = ndimage.label(mask, structure, output=np.int32)
         return Components(labels, int(count))
@@ -88,16 +122,29 @@ def label_planes(mask: NDArray[np.bool_], axis: int) -> Components:
     return Components(np.ascontiguousarray(found.labels[planes]), found.count)
 
 
+def comparable(grey: NDArray[Any]) -> NDArray[Any]:
+    """A copy of grey values in the precision that they are compared in: float32, or float64 if that is more exact."""
+    return grey.astype(np.result_type(grey.dtype, np.float32), order="C")
+
+
+def _label_tensor(
+    mask: "Tensor", connectivity: Connectivity, grey: "Tensor | None", tolerance: float, labeller: Labeller | None
+) -> TensorComponents:
+    import torch
+
+    graded = grey is None or grey.dtype in (torch.float16, torch.float32)
+    if mask.is_cuda and labeller is None and graded and find_spec("triton"):
+        from vol3d.regions.labeller import label_on_device
+
+        return TensorComponents(*label_on_device(mask, connectivity, grey, None if grey is None else tolerance))
+    values = None if grey is None else grey.cpu().numpy()
+    found = label(mask.cpu().numpy(), connectivity=connectivity, grey=values, tolerance=tolerance, labeller=labeller)
+    return TensorComponents(torch.from_numpy(found.labels).to(mask.device), found.count)
+
+
 def component_sizes(components: Components) -> NDArray[np.int64]:
     """Voxels of each component: (count + 1,), indexed by label. The background's entry is 0."""
-    sizes = np.zeros(components.count + 1, dtype=np.int64)
-    flat = components.labels.reshape(-1)
-    # In pieces, because bincount widens what it counts to int64; large enough that the tables do not dominate.
-    step = max(VOXELS_AT_ONCE, components.count)
-    for start in range(0, flat.size, step):
-        sizes += np.bincount(flat[start : start + step], minlength=components.count + 1)
-    sizes[0] = 0
-    return sizes
+    return counts(components.labels, components.count)
 
 
 def component_boxes(components: Components) -> list[Box]:
@@ -106,8 +153,14 @@ def component_boxes(components: Components) -> list[Box]:
     return [Box(Index3(*(s.start for s in box)), Index3(*(s.stop for s in box))) for box in found]
 
 
-def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+@overload
+def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]: ...
+@overload
+def keep(components: TensorComponents, kept: NDArray[np.bool_]) -> "Tensor": ...
+def keep(components: Components | TensorComponents, kept: NDArray[np.bool_]) -> "NDArray[np.bool_] | Tensor":
     """The mask (Z, Y, X) of the components whose entry in kept (count + 1,) is true; never background.
+
+    It lies where the labels lie.
 
     Raises:
         ValueError: kept has not one entry for the background and one for each component.
@@ -116,19 +169,22 @@ def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
         raise ValueError(f"expected {components.count + 1} entries (background first), got shape {kept.shape}")
     table = kept.astype(np.bool_)
     table[0] = False
-    return table[components.labels]
+    if isinstance(components, Components):
+        return table[components.labels]
+    import torch
+
+    labels = components.labels
+    return torch.from_numpy(table).to(labels.device).index_select(0, labels.reshape(-1)).reshape(labels.shape)
 
 
-def _values(mask: NDArray[np.bool_], grey: NDArray[Any]) -> NDArray[np.float64]:
-    values = grey.astype(np.float64, order="C")
+def _values(mask: NDArray[np.bool_], grey: NDArray[Any]) -> NDArray[Any]:
+    values = comparable(grey)
     values[values == 0] = NOUGHT
     values[~mask] = 0
     return values
 
 
-def _joined(
-    mask: NDArray[np.bool_], grey: NDArray[np.float64], tolerance: float, connectivity: Connectivity
-) -> Components:
+def _joined(mask: NDArray[np.bool_], grey: NDArray[Any], tolerance: float, connectivity: Connectivity) -> Components:
     """The components of the graph whose edges join neighbours in the mask with grey values within tolerance."""
     numbers = np.zeros(mask.shape, dtype=np.int32)
     numbers[mask] = np.arange(np.count_nonzero(mask))
