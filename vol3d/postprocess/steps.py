@@ -24,7 +24,9 @@ from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import CloseGaps, FillHoles, RemoveThin, Smooth
+from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene, store_of
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.tensor_store import TensorStore, on_host
@@ -64,9 +66,13 @@ STEPS: dict[str, type[Step]] = {
         ComponentFilter,
         FillHoles,
         CloseGaps,
+        CloseLumens,
+        RemoveThin,
+        Smooth,
         OrganGate,
         GrowSlices,
         GrowRange,
+        GrowNeighbours,
     )
 }
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vol3d.postprocess.blocks import BlockStep, LocalStep, Part, Region
-from vol3d.postprocess.median import streamed_ranks
+from vol3d.postprocess.quantile import streamed_ranks
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene
 from vol3d.regions.blocks import SEEDS
 from vol3d.regions.components import Connectivity

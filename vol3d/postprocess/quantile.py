@@ -1,4 +1,4 @@
-"""The exact median, or the value of any rank, of values that need not fit in memory."""
+"""The exact median, quantiles and values of any rank, of values that need not fit in memory."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -15,20 +15,32 @@ _DIGITS = 1 << _DIGIT
 
 Counts = dict[int, NDArray[np.int64]]
 
+Pieces = Callable[[], Iterable[Any]]
+"""Gives the values, the same at every call, as arrays or as tensors, whose digits are counted where they lie."""
 
-def streamed_median(values: Callable[[], Iterable[Any]], dtype: np.dtype[Any]) -> float:
-    """The median, NumPy's in float64, of the arrays that values gives: the same at every call, of this dtype.
 
-    They may be tensors, whose digits are counted where they lie. Values that float32 holds are gone through
-    twice, others four times. Without a value, or with one that is NaN, the median is NaN.
+def streamed_median(values: Pieces, dtype: np.dtype[Any]) -> float:
+    """The median, NumPy's in float64, of the arrays of this dtype that values gives.
+
+    Values that float32 holds are gone through twice, others four times. Without a value, or with one that
+    is NaN, the median is NaN.
     """
-    return sum(streamed_ranks(values, dtype, lambda count: ((count - 1) // 2, count // 2))) / 2
+    return sum(streamed_ranks(values, dtype, lambda total: [(total - 1) // 2, total // 2])) / 2
 
 
-def streamed_ranks(
-    values: Callable[[], Iterable[Any]], dtype: np.dtype[Any], ranks: Callable[[int], Sequence[int]]
-) -> list[float]:
-    """The values of some ranks, 0 that of the smallest; ranks says which of how many. All else is streamed_median's."""
+def streamed_quantiles(values: Pieces, dtype: np.dtype[Any], shares: Sequence[float]) -> list[float]:
+    """For each share in [0, 1] the least value that so large a share of the values does not exceed; NaN as above.
+
+    It is one of the values (NumPy's method "inverted_cdf"); the share 0 gives the smallest.
+    """
+    # The product may be above a whole number by its rounding alone.
+    return streamed_ranks(
+        values, dtype, lambda total: [max(0, math.ceil(share * total - 1e-6) - 1) for share in shares]
+    )
+
+
+def streamed_ranks(values: Pieces, dtype: np.dtype[Any], ranks: Callable[[int], Sequence[int]]) -> list[float]:
+    """The values of some ranks, 0 that of the smallest; ranks says which of how many. NaN as above."""
     kind = np.result_type(dtype, np.float32)
     first = 8 * kind.itemsize - _DIGIT
     counts = _digits(values(), kind, first, [0])
