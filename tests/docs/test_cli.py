@@ -25,6 +25,7 @@ SOMETIMES = {
     "plan": {"failed.*", "coarse_spacing", "coarse_spacing[]", "warnings[]"},
     "info": {"failed.*", "volumes[].warnings[]"},
     "predict": {"failed.*", "volumes[].probability", *(f"volumes[].forms[].tried[].{name}" for name in TRIED)},
+    "postprocess": {"failed.*"},
     "view": {"notes[]"},
 }
 
@@ -136,10 +137,14 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     checked("cross-validate", run)
 
     case = data / "kidney_1"
-    predicted = checked("predict", case / "images", "--model", run, "--out", out, "--organ-mask", case / "kidney_mask")
+    how = ("--model", run, "--out", out, "--save-probability")
+    predicted = checked("predict", case / "images", *how, "--organ-mask", case / "kidney_mask")
     (volume,) = predicted["volumes"]
     assert volume["shape"] == [24, 40, 36]
     assert set(volume["seconds"]) == {"read", "normalise", "network", "resample", "postprocess", "write", "total"}
+
+    small = "postprocess.steps=[{size_filter: {min_voxels: 3}}]"
+    checked("postprocess", out, "--model", run, "--out", folder / "again", "--components", small)
 
     checked("evaluate", volume["output"], case / "labels")
     checked("info", Path(__file__).parents[1] / "data" / "tiny_mask.nii.gz")
