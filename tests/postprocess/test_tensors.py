@@ -26,7 +26,7 @@ def test_every_step_is_drawn_here() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(drawn=scenes(), data=st.data(), planes=st.none() | st.integers(1, 3))
 def test_tensors_give_what_arrays_give(
     name: str, drawn: tuple[np.ndarray, Scene], data: st.DataObject, planes: int | None
