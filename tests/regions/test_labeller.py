@@ -68,8 +68,10 @@ def test_wide_labyrinths_beside_cc3d_and_scipy(connectivity: Connectivity) -> No
 
 @pytest.mark.parametrize(
     ("shape", "connectivity"),
-    [((4, 3, 31), 6), ((3, 4, 32), 18), ((2, 3, 33), 26), ((2, 3, 63), 6), ((2, 3, 65), 26), ((1, 1, 70), 6)]
-    + [((40, 1, 1), 6), ((1, 40, 1), 26), ((1, 5, 34), 18), ((5, 1, 34), 26), ((9, 6, 1), 18), ((20, 31, 17), 6)],
+    [
+        *[((4, 3, 31), 6), ((3, 4, 32), 18), ((2, 3, 33), 26), ((2, 3, 63), 6), ((2, 3, 65), 26), ((1, 1, 70), 6)],
+        *[((40, 1, 1), 6), ((1, 40, 1), 26), ((1, 5, 34), 18), ((5, 1, 34), 26), ((9, 6, 1), 18), ((20, 31, 17), 6)],
+    ],
 )
 def test_noise_that_just_hangs_together(
     shape: tuple[int, int, int], connectivity: Connectivity, rng: np.random.Generator
@@ -134,7 +136,7 @@ def test_a_difference_of_the_tolerance_joins_and_no_number_does_not() -> None:
 
 def test_refusals() -> None:
     mask = torch.zeros((2, 3, 4), dtype=torch.bool)
-    with pytest.raises(ValueError, match="bool mask, got torch.uint8"):
+    with pytest.raises(ValueError, match=r"bool mask, got torch\.uint8"):
         label_on_device(mask.byte(), 26)
     with pytest.raises(ValueError, match="6, 18 or 26, got 8"):
         label_on_device(mask, 8)  # type: ignore[arg-type]
