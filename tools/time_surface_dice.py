@@ -29,7 +29,8 @@ def main(size: int = 1024, device: str = "cuda") -> None:
         peak = torch.cuda.max_memory_allocated(device) - held if device.startswith("cuda") else 0
         print(
             f"{name}, {size}^3, {kind}: {median:.4f} s (of {REPEATS}, {min(seconds[1:]):.4f} to "
-            f"{max(seconds[1:]):.4f}), {size**3 / median / 1e9:.2f} Gvoxel/s, {peak / 2**30:.2f} GiB beside the masks, score {score:.6f}"
+            f"{max(seconds[1:]):.4f}), {size**3 / median / 1e9:.2f} Gvoxel/s, "
+            f"{peak / 2**30:.2f} GiB beside the masks, score {score:.6f}"
         )
 
 

@@ -22,6 +22,7 @@ TWO = (
 def test_the_area_under_the_monotone_curve_over_all_images() -> None:
     # At 0.6, by confidence: right, wrong, wrong (its component is taken), wrong, right; four to find.
     assert instance_average_precision(TWO, iou=0.6) == pytest.approx((1 / 1 + 2 / 5) / 4)
+    assert instance_average_precision(TWO, iou=0.7) == pytest.approx((1 / 1 + 2 / 5) / 4)  # reached is enough
     # At 0.5 the second is right as well: precisions 1, 1, 2/3, 2/4, 3/5.
     assert instance_average_precision(TWO, iou=0.5) == pytest.approx((1 + 1 + 3 / 5) / 4)
 

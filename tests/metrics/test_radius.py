@@ -32,6 +32,13 @@ def test_the_thin_vessel_is_told_from_the_thick_one() -> None:
     assert (thick.recall, thick.confidence) == (1.0, 0.75)
 
 
+def test_a_vessel_that_fills_the_box_around_it_ends_there() -> None:
+    _, reference = vessels()
+    reference[:, 5:12, 15:22] = False
+    (only,) = recall_by_radius(reference, reference, spacing=SPACING)
+    assert (only.from_mm, only.to_mm, only.points) == (0.25, 0.5, 20)
+
+
 def test_given_edges_are_lower_limits() -> None:
     prediction, reference = vessels()
     found = recall_by_radius(prediction, reference, spacing=SPACING, edges_mm=(0.25, 1.75, 4.0))
