@@ -17,7 +17,7 @@ from vol3d.postprocess.steps import steps_from
 from vol3d.tasks import accuracy
 from vol3d.tasks.accuracy import STEPS
 from vol3d.tasks.cross_validate import CrossValidation, FoldScores
-from vol3d.tasks.evaluate import Evaluation
+from vol3d.tasks.evaluation import Evaluation
 from vol3d.tasks.reporter import Silent
 from vol3d.training.course import Course
 from vol3d.training.schedule import TrainingSettings

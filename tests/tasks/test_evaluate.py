@@ -127,6 +127,9 @@ def test_what_is_written_says_what_is_returned(tmp_path: Path) -> None:
         "std": 0.0,
         "n": 1,
         "undefined": 1,
+        "low": None,
+        "high": None,
+        "pooled": None,
     }
     with (folder / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

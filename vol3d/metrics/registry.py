@@ -12,13 +12,14 @@ What is not defined is None, and is counted; it is never averaged in and never d
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from vol3d.metrics.centreline import Breaks, CentrelineOverlap, breaks_of_lines, overlap_of_lines
+from vol3d.metrics.counts import COUNTED, OF_SURFACE, Counts
 from vol3d.metrics.distances import BorderDistances, border_distances
 from vol3d.metrics.instances import Detection, Matching, detected, matched
 from vol3d.metrics.masks import Mask
-from vol3d.metrics.overlap import Overlap, overlap, ratio, rest
+from vol3d.metrics.overlap import Overlap, overlap, rest
 from vol3d.metrics.surface import SurfaceOverlap, surface_dice, surface_overlap
 from vol3d.metrics.topology import betti_errors
 from vol3d.regions.components import Components, label
@@ -28,6 +29,11 @@ from vol3d.shapes import Spacing
 
 Group = Literal["default", "surface", "centreline", "topology", "instances"]
 """What is computed together: default where nothing is named, the others where they are asked for."""
+
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+Better = Literal["higher", "lower", "nearest zero"]
+"""Which way a score is good."""
 
 MATCHED_AT = 0.5
 """The intersection over union from which components are matched one to one."""
@@ -59,6 +65,9 @@ DEFINITIONS = {
     "beyond the first; vessel_merges the same of the predicted ones",
     "betti_error": "difference in components (0), tunnels (1) and cavities (2), 26-connected foreground in 6-connected "
     "background; tunnels by the Euler number",
+    "interval": "low to high: 95 % interval of the mean over the n cases, by 5000 bootstrap resamples of them, their "
+    "percentiles expanded for small n (Hesterberg 2015); null below 6 cases, which cannot tell their spread",
+    "pooled": "the metric of all cases together, by voxels or by surfaces in mm2; null where it does not add up",
     "summary": "mean and population standard deviation over the n cases where defined; 'mean' first averages a "
     "case's defined labels, and its undefined counts single labels of cases",
 }
@@ -123,10 +132,10 @@ class Pair:
         """Errors."""
         return betti_errors(self.prediction, self.reference)
 
-    @property
-    def volume_difference(self) -> int:
-        """In voxels."""
-        return self.overlap.predicted - self.overlap.referenced
+    def counts(self, *, surface: bool) -> Counts:
+        """What adds up over cases; of surfaces, too, where they are wanted."""
+        difference = self.overlap.predicted - self.overlap.referenced
+        return Counts(self.overlap, difference * self.spacing.voxel_mm3, self.surface if surface else None)
 
     @property
     def dice_at_tolerance(self) -> float | None:
@@ -136,41 +145,47 @@ class Pair:
 
 @dataclass(frozen=True)
 class Metric:
-    """A score of two masks, None where it is undefined, and the group it belongs to."""
+    """A score of two masks, None where it is undefined, the group it belongs to, and which way it is good."""
 
     group: Group
     score: Callable[[Pair], float | None]
+    better: Better = "higher"
+
+
+def _counted(name: str, group: Group = "default", better: Better = "higher") -> Metric:
+    surface = name in OF_SURFACE
+    return Metric(group, lambda pair: COUNTED[name](pair.counts(surface=surface)), better)
 
 
 METRICS: dict[str, Metric] = {
-    "dice": Metric("default", lambda p: p.overlap.dice),
-    "iou": Metric("default", lambda p: p.overlap.iou),
-    "hit": Metric("default", lambda p: p.overlap.recall),
-    "fp": Metric("default", lambda p: rest(p.overlap.precision)),
-    "miss": Metric("default", lambda p: rest(p.overlap.recall)),
-    "precision": Metric("default", lambda p: p.overlap.precision),
-    "recall": Metric("default", lambda p: p.overlap.recall),
-    "surface_dice": Metric("default", lambda p: p.surface.dice),
+    "dice": _counted("dice"),
+    "iou": _counted("iou"),
+    "hit": _counted("hit"),
+    "fp": _counted("fp", better="lower"),
+    "miss": _counted("miss", better="lower"),
+    "precision": _counted("precision"),
+    "recall": _counted("recall"),
+    "surface_dice": _counted("surface_dice"),
     "surface_dice_at_tolerance": Metric("default", lambda p: p.dice_at_tolerance),
-    "hd95_mm": Metric("default", lambda p: p.borders.hd95_mm if p.borders else None),
-    "assd_mm": Metric("default", lambda p: p.borders.assd_mm if p.borders else None),
-    "volume_difference_mm3": Metric("default", lambda p: p.volume_difference * p.spacing.voxel_mm3),
-    "volume_difference_relative": Metric("default", lambda p: ratio(p.volume_difference, p.overlap.referenced)),
+    "hd95_mm": Metric("default", lambda p: p.borders.hd95_mm if p.borders else None, "lower"),
+    "assd_mm": Metric("default", lambda p: p.borders.assd_mm if p.borders else None, "lower"),
+    "volume_difference_mm3": _counted("volume_difference_mm3", better="nearest zero"),
+    "volume_difference_relative": _counted("volume_difference_relative", better="nearest zero"),
     "component_recall": Metric("default", lambda p: p.detection.recall),
     "component_precision": Metric("default", lambda p: p.detection.precision),
-    "surface_hit": Metric("surface", lambda p: p.surface.hit),
-    "surface_fp": Metric("surface", lambda p: p.surface.fp),
-    "surface_miss": Metric("surface", lambda p: p.surface.miss),
+    "surface_hit": _counted("surface_hit", "surface"),
+    "surface_fp": _counted("surface_fp", "surface", better="lower"),
+    "surface_miss": _counted("surface_miss", "surface", better="lower"),
     "cl_dice": Metric("centreline", lambda p: p.centreline.cl_dice),
     "topology_precision": Metric("centreline", lambda p: p.centreline.topology_precision),
     "topology_sensitivity": Metric("centreline", lambda p: p.centreline.topology_sensitivity),
-    "vessel_splits": Metric("centreline", lambda p: p.breaks.splits if p.breaks else None),
-    "vessel_merges": Metric("centreline", lambda p: p.breaks.merges if p.breaks else None),
-    "betti_0_error": Metric("topology", lambda p: p.betti.components),
-    "betti_1_error": Metric("topology", lambda p: p.betti.tunnels),
-    "betti_2_error": Metric("topology", lambda p: p.betti.cavities),
-    "component_fp": Metric("instances", lambda p: rest(p.detection.precision)),
-    "component_miss": Metric("instances", lambda p: rest(p.detection.recall)),
+    "vessel_splits": Metric("centreline", lambda p: p.breaks.splits if p.breaks else None, "lower"),
+    "vessel_merges": Metric("centreline", lambda p: p.breaks.merges if p.breaks else None, "lower"),
+    "betti_0_error": Metric("topology", lambda p: p.betti.components, "lower"),
+    "betti_1_error": Metric("topology", lambda p: p.betti.tunnels, "lower"),
+    "betti_2_error": Metric("topology", lambda p: p.betti.cavities, "lower"),
+    "component_fp": Metric("instances", lambda p: rest(p.detection.precision), "lower"),
+    "component_miss": Metric("instances", lambda p: rest(p.detection.recall), "lower"),
     "instance_recall": Metric("instances", lambda p: p.matching.recall),
     "instance_precision": Metric("instances", lambda p: p.matching.precision),
     "instance_f1": Metric("instances", lambda p: p.matching.f1),
