@@ -6,7 +6,7 @@ import torch
 
 from vol3d.metrics import dice, iou, surface_dice, surface_overlap
 from vol3d.metrics.surface import cube_pairs
-from vol3d.regions import cube_tensors
+from vol3d.regions import tensor_cubes
 from vol3d.shapes import Spacing
 
 pytestmark = [
@@ -34,7 +34,7 @@ def test_counts_are_the_cpus(shape: tuple[int, int, int], share: float) -> None:
     expected = cube_pairs(*pair)
     np.testing.assert_array_equal(cube_pairs(*tensors), expected)
     for cubes in (1, 10_000):
-        np.testing.assert_array_equal(cube_tensors.paired_codes(*tensors, cubes_at_once=cubes), expected)
+        np.testing.assert_array_equal(tensor_cubes.paired_codes(*tensors, cubes_at_once=cubes), expected)
     assert surface_dice(*tensors, spacing=SPACING) == surface_dice(*pair, spacing=SPACING)
     assert surface_dice(*tensors, spacing=SPACING, tolerance_mm=1.0) == surface_dice(
         *pair, spacing=SPACING, tolerance_mm=1.0
