@@ -48,6 +48,10 @@ class Evaluation:
     empty: Empty = "undefined"
     baseline: Cases = ()
 
+    @property
+    def _count(self) -> int:
+        return len({case for case, _ in self.cases})
+
     @cached_property
     def summary(self) -> dict[str, dict[str, Statistics]]:
         """Statistics by label and metric; "mean" is over labels, then over cases."""
@@ -81,8 +85,9 @@ class Evaluation:
     def table(self) -> str:
         """The cases, the summaries and the comparison for people."""
         rows = [{"case": case, "label": s.label, **self._shown(s.values)} for case, s in self.cases]
+        hidden = () if self._count >= MIN_CASES else ("low", "high")
         summary = [
-            {"label": label, "metric": name, **asdict(stat)}
+            {"label": label, "metric": name, **{k: v for k, v in asdict(stat).items() if k not in hidden}}
             for label, stats in _labels(self.summary)
             for name, stat in stats.items()
         ]
@@ -120,9 +125,8 @@ class Evaluation:
         return {name: values.get(name) for name in METRICS if name in found and name not in HIDDEN}
 
     def _remarks(self) -> Iterable[str]:
-        count = len({case for case, _ in self.cases})
-        if count < MIN_CASES:
-            yield f"no intervals (low, high): {count} cases cannot tell their spread, {MIN_CASES} or more are needed"
+        if self._count < MIN_CASES:
+            yield f"no intervals of the means: fewer than {MIN_CASES} cases cannot tell their spread"
         if self.empty != "undefined":
             yield EMPTY[self.empty]
 
