@@ -156,10 +156,12 @@ def test_what_an_evaluation_prints(tmp_path: Path, checked: Callable[..., dict[s
             labels[2:5, 3 + shift : 6 + shift, 2:7] = 1
             (tmp_path / name).mkdir(exist_ok=True)
             np.save(tmp_path / name / f"c{case}.npy", labels)
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        np.save(tmp_path / "kept" / f"c{case}.npy", np.full((8, 12, 9), 0.5))
     table = "".join(f"c{case},{'ab'[case % 2]}\n" for case in range(6))
     (tmp_path / "sources.csv").write_text(f"case,source\n{table}")
     options = ("--baseline", tmp_path / "theirs", "--sources", tmp_path / "sources.csv", "--metrics", *GROUPS)
-    told = checked("evaluate", tmp_path / "ours", tmp_path / "truth", *options)
+    told = checked("evaluate", tmp_path / "ours", tmp_path / "truth", *options, "--probability", tmp_path / "kept")
     assert told["comparison"]["foreground"]["dice"]["better"] == 4
     assert told["comparison"]["foreground"]["dice"]["verdict"] == "no difference that these 6 cases can show"
 
