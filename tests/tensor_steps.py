@@ -42,9 +42,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "largest": {"count": SOME, "connectivity": CONNECTIVITY},
     "fill_holes": {"max_volume_mm3": st.none() | VOLUME},
     "close_gaps": {"radius_mm": MM},
+    "close_lumens": {"max_area_mm2": st.sampled_from((0.8, 2.4, 9.0))},
+    "remove_thin": {"radius_mm": MM},
+    "smooth": {"sigma_mm": MM},
     "organ_gate": {"margin_mm": st.sampled_from((0.0, 1.7, -0.9))},
-    "grow_slices": {**GROWTH, "min_neighbours": SOME},
+    "grow_slices": {**GROWTH, "min_neighbours": SOME, "along": st.sampled_from(("z", "zyx"))},
     "grow_range": {**GROWTH, "connectivity": CONNECTIVITY},
+    "grow_neighbours": {**GROWTH, "connectivity": CONNECTIVITY},
 }
 
 

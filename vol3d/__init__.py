@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vol3d.postprocess.steps import register_step
     from vol3d.tasks.cross_validate import cross_validate
     from vol3d.tasks.evaluate import evaluate
+    from vol3d.tasks.grow import grow
     from vol3d.tasks.plan import plan
     from vol3d.tasks.predict import predict
     from vol3d.tasks.run import Run, load_run
@@ -45,6 +46,7 @@ __all__ = [
     "cross_validate",
     "error_map",
     "evaluate",
+    "grow",
     "load_run",
     "load_volume",
     "plan",
@@ -64,6 +66,7 @@ _WHERE = {
     "cross_validate": "tasks.cross_validate",
     "error_map": "viewer.error_map",
     "evaluate": "tasks.evaluate",
+    "grow": "tasks.grow",
     "load_run": "tasks.run",
     "load_volume": "files.whole",
     "plan": "tasks.plan",

@@ -143,6 +143,8 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     assert volume["shape"] == [24, 40, 36]
     assert set(volume["seconds"]) == {"read", "normalise", "network", "resample", "postprocess", "write", "total"}
 
+    grown = checked("grow", case / "images", "--at", 12, 20, 18, "--tolerance", 300, "--out", folder / "grown.nii.gz")
+    assert grown["voxels"] >= 1
     checked("info", Path(__file__).parents[1] / "data" / "tiny_mask.nii.gz")
     checked("view", "--pred", volume["output"], "--truth", case / "labels", "--mips", folder / "mips.png")
     told_files = set(re.findall(r"RUN/fold_K/([\w.]+)", PAGE)) | {"learning_curve.png"}

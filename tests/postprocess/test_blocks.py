@@ -19,7 +19,17 @@ from vol3d.postprocess.blocks import BlockStep, LocalStep, Region
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles, close_gaps
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import (
+    CloseGaps,
+    FillHoles,
+    RemoveThin,
+    Smooth,
+    close_gaps,
+    open_mm,
+    smooth_mm,
+)
+from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Applied, Locality, Mask, RegionScene, Scene, Step, StepReport
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.steps import STEPS, apply_in_blocks, apply_steps
@@ -60,6 +70,11 @@ def fill_holes(voxels: int) -> tuple[Step, Plain]:
     )
 
 
+def close_lumens(max_area_mm2: float) -> tuple[Step, Plain]:
+    fields = {"max_area_mm2": max_area_mm2}
+    return CloseLumens(**fields), lambda m, _: plain_steps.close_lumens(m, spacing=SPACING, **fields)
+
+
 def gate(margin_mm: float) -> tuple[Step, Plain]:
     def plain(mask: Mask, scene: Scene) -> Mask:
         assert scene.organ is not None
@@ -73,16 +88,31 @@ def presence(least: int) -> tuple[Step, Plain]:
     return step, lambda m, scene: m if (p_of(scene) >= 0.75).sum() >= least else np.zeros_like(m)
 
 
-def grow_range(connectivity: Connectivity) -> tuple[Step, Plain]:
-    fields: dict[str, Any] = {"tolerance": 1.0, "max_growth": 2.0, "connectivity": connectivity}
+def grow_range(connectivity: Connectivity, **width: float) -> tuple[Step, Plain]:
+    fields: dict[str, Any] = {"max_growth": 2.0, "connectivity": connectivity, **width}
+    step = GrowRange(max_distance_mm=1.7, within="organ", min_probability=0.25, **fields)
+    return step, lambda m, scene: plain_steps.grow_range(m, image_of(scene), allowed=bounds(m, scene), **fields)
+
+
+def grow_neighbours(connectivity: Connectivity, max_growth: float | None) -> tuple[Step, Plain]:
+    fields: dict[str, Any] = {"tolerance": 0.5, "connectivity": connectivity}
+    step = GrowNeighbours(max_distance_mm=3.0, max_growth=max_growth, **fields)
 
     def plain(mask: Mask, scene: Scene) -> Mask:
-        assert scene.image is not None
-        assert scene.organ is not None
-        near = dilate_mm(mask, 1.7, SPACING) & scene.organ & (p_of(scene) >= 0.25)
-        return plain_steps.grow_range(mask, scene.image, allowed=near, **fields)
+        near, most = dilate_mm(mask, 3.0, SPACING), max_growth or np.inf
+        return plain_steps.grow_neighbours(mask, image_of(scene), allowed=near, max_growth=most, **fields)
 
-    return GrowRange(max_distance_mm=1.7, within="organ", min_probability=0.25, **fields), plain
+    return step, plain
+
+
+def bounds(mask: Mask, scene: Scene) -> Mask:
+    assert scene.organ is not None
+    return dilate_mm(mask, 1.7, SPACING) & scene.organ & (p_of(scene) >= 0.25)
+
+
+def image_of(scene: Scene) -> np.ndarray:
+    assert scene.image is not None
+    return scene.image
 
 
 def grow_slices() -> tuple[Step, Plain]:
@@ -102,11 +132,17 @@ PAIRS: tuple[tuple[Step, Plain], ...] = (
     *(largest(count, c) for count in (1, 3) for c in CONNECTIVITIES),
     (FillHoles(), lambda m, _: plain_steps.fill_holes(m, spacing=SPACING)),
     fill_holes(2),
+    close_lumens(2.4),
+    close_lumens(9.0),
+    (RemoveThin(radius_mm=1.0), lambda m, _: open_mm(m, radius_mm=1.0, spacing=SPACING)),
+    (Smooth(sigma_mm=1.3), lambda m, _: smooth_mm(m, sigma_mm=1.3, spacing=SPACING)),
     (CloseGaps(radius_mm=1.7), lambda m, _: close_gaps(m, radius_mm=1.7, spacing=SPACING)),
     *(gate(margin_mm) for margin_mm in (0.0, 1.7, -0.9)),
     presence(2),
     presence(10_000),
-    *(grow_range(c) for c in CONNECTIVITIES),
+    *(grow_range(c, tolerance=1.0) for c in CONNECTIVITIES),
+    grow_range(26, central_share=0.6),
+    *(grow_neighbours(c, most) for c, most in ((6, 2.0), (18, None), (26, 2.0))),
     grow_slices(),
 )
 

@@ -11,7 +11,9 @@ from vol3d.errors import UsageError
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import CloseGaps, FillHoles, RemoveThin, Smooth
+from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Scene, Step
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.steps import STEPS, apply_steps, needs, register_step, steps_from, steps_to
@@ -28,13 +30,17 @@ EVERY_STEP: tuple[Step, ...] = (
     FillHoles(max_volume_mm3=3.0),
     FillHoles(),
     CloseGaps(radius_mm=1.0),
+    CloseLumens(max_area_mm2=5.0),
+    RemoveThin(radius_mm=1.0),
+    Smooth(sigma_mm=0.9),
     OrganGate(margin_mm=-1.0),
     OrganGate(margin_mm=0.9),
     GrowSlices(tolerance=1.0, min_probability=0.2, within="organ", max_growth=None),
     GrowRange(tolerance=1.0, max_distance_mm=2.0),
+    GrowNeighbours(tolerance=1.0, within="organ", connectivity=6),
 )
 # These look at the mask that they find, so a second run starts from further out.
-MOVING = (GrowRange,)
+MOVING = (GrowRange, CloseLumens, Smooth)
 
 
 @st.composite
@@ -209,8 +215,16 @@ def test_plain_data_and_back() -> None:
             r"grow_threshold must be in \[0, seed_thres",
         ),
         ([{"hysteresis": {"seed_threshold": 1.3, "grow_threshold": 0.7}}], "seed_threshold must be in"),
+        ([{"close_lumens": {"max_area_mm2": 0}}], "max_area_mm2 must be more than zero square millimetres, got 0.0"),
+        ([{"remove_thin": {"radius_mm": -1}}], "remove_thin: radius_mm must be zero or more millimetres, got -1.0"),
+        ([{"smooth": {"sigma_mm": -1}}], "smooth: sigma_mm must be zero or more millimetres, got -1.0"),
         ([{"grow_slices": {"tolerance": 1, "within": "liver"}}], "within must be one of volume, organ, got 'liver'"),
         ([{"grow_slices": {"tolerance": 1, "min_neighbours": 10}}], "min_neighbours must be 1 to 9, got 10"),
+        ([{"grow_range": {}}], "grow_range: tolerance must be given, or central_share, and not both, got None"),
+        ([{"grow_range": {"tolerance": 1, "central_share": 0.9}}], "not both, got 1.0"),
+        ([{"grow_range": {"tolerance": -1}}], "grow_range: tolerance must be zero or more grey values, got -1.0"),
+        ([{"grow_range": {"central_share": 0}}], "central_share must be above 0 and at most 1, got 0.0"),
+        ([{"grow_neighbours": {"tolerance": -1}}], "grow_neighbours: tolerance must be zero or more grey values"),
         ([{"grow_range": {"tolerance": 1, "max_growth": 0.5}}], "grow_range: max_growth must be 1 or more, got 0.5"),
         ([{"organ_gate": {"margin_mm": float("inf")}}], "margin_mm must be a finite number"),
     ],

@@ -47,6 +47,9 @@ class Part:
 MaskOf = Callable[[Part], Mask]
 """A mask of a part's shape, made voxel by voxel, or from as far around as the part reaches."""
 
+GreyOf = Callable[[Part], NDArray[Any]]
+"""Grey values of a part's shape."""
+
 
 def own_mask(part: Part) -> Mask:
     """The mask as it is found."""
@@ -64,6 +67,21 @@ class Found:
     numbers: tuple[NDArray[Any], ...]
     labels: Callable[[Part], Components]
     reach: int
+
+    def kept(self, part: Part, kept: NDArray[np.bool_]) -> Mask:
+        """A part's core: the voxels of the components whose entries in kept (count + 1,) are true."""
+        return keep(self.labels(part), kept[self.numbers[part.number]])
+
+    def joining(self, kept: NDArray[np.bool_]) -> MaskOf:
+        """The masks that parts have once these components join them."""
+
+        def joined(part: Part) -> Mask:
+            mask, core = part.mask, part.core
+            new = mask[core] | self.kept(part, kept)
+            whole: Mask = library(mask).concatenate([mask[: core.start], new, mask[core.stop :]])
+            return whole
+
+        return joined
 
 
 @dataclass
@@ -114,34 +132,44 @@ class Region:
         connectivity: Connectivity = 26,
         of: MaskOf = own_mask,
         seeds: MaskOf = own_mask,
+        grey: GreyOf | None = None,
+        tolerance: float = 0.0,
         reach: int = 0,
     ) -> Found:
-        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them."""
+        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them.
+
+        With grey values, neighbours join only where theirs differ by at most tolerance.
+        """
         only = self._planes(reach) >= self.store.shape.z
         known: list[Components] = []
+
+        def grey_in(part: Part) -> NDArray[Any] | None:
+            return None if grey is None else grey(part)[part.core]
 
         def labels(part: Part) -> Components:
             if known:
                 return known[0]
-            components = label(of(part)[part.core], connectivity=connectivity)
+            mask, values = of(part)[part.core], grey_in(part)
+            components = label(mask, connectivity=connectivity, grey=values, tolerance=tolerance)
             # Labels take four times the room of a mask: those of several parts are made anew rather than kept.
             known.extend([components] if only else [])
             return components
 
         def labelled() -> Iterator[LabelledSlab]:
             for part in self.parts(reach):
-                yield LabelledSlab(labels(part), seeds(part)[part.core], part.box.start.z, self.store.shape)
+                components, start = labels(part), part.box.start.z
+                yield LabelledSlab(components, seeds(part)[part.core], start, self.store.shape, grey_in(part))
 
-        joined = join_slabs(labelled(), measures, connectivity=connectivity)
+        joined = join_slabs(labelled(), measures, connectivity=connectivity, tolerance=tolerance)
         return Found(joined.measured, joined.numbers, labels, reach)
 
     def keep(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true become the mask."""
-        self.rewrite(lambda part: _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: found.kept(part, kept), found.reach)
 
     def add(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true join the mask."""
-        self.rewrite(lambda part: part.mask[part.core] | _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: part.mask[part.core] | found.kept(part, kept), found.reach)
 
     @cached_property
     def _voxels(self) -> int:
@@ -211,7 +239,3 @@ def _applied(step: Step, region: Region, reach: int = 0) -> str:
 
     region.rewrite(new, reach)
     return "; ".join(filter(None, notes))
-
-
-def _kept(part: Part, found: Found, kept: NDArray[np.bool_]) -> Mask:
-    return keep(found.labels(part), kept[found.numbers[part.number]])

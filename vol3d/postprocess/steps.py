@@ -23,7 +23,9 @@ from vol3d.postprocess.blocks import run_step
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import CloseGaps, FillHoles, RemoveThin, Smooth
+from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.tensors import TensorStore, lies_there, on_device, on_host, scene_on_host
@@ -60,9 +62,13 @@ STEPS: dict[str, type[Step]] = {
         Largest,
         FillHoles,
         CloseGaps,
+        CloseLumens,
+        RemoveThin,
+        Smooth,
         OrganGate,
         GrowSlices,
         GrowRange,
+        GrowNeighbours,
     )
 }
 

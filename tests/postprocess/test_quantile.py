@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vol3d.postprocess import median
-from vol3d.postprocess.median import streamed_median
+from vol3d.postprocess import quantile
+from vol3d.postprocess.quantile import streamed_median, streamed_quantiles
 
 DTYPES = st.sampled_from((np.float16, np.float32, np.float64, np.uint8, np.int16, np.uint16, np.int32))
 
@@ -26,6 +26,18 @@ def test_the_median_is_numpys(dtype: type[np.generic], data: st.DataObject, cut:
     assert streamed(values, cut) == float(np.median(values.astype(np.float64)))
 
 
+@given(dtype=DTYPES, data=st.data(), cut=st.integers(1, 9))
+def test_quantiles_are_values_that_occur(dtype: type[np.generic], data: st.DataObject, cut: int) -> None:
+    values = data.draw(arrays(dtype, st.integers(1, 20), elements=st.integers(0, 40)))
+    shares = data.draw(st.lists(st.integers(0, 20).map(lambda twentieths: twentieths / 20), min_size=1, max_size=3))
+    found = streamed_quantiles(lambda: iter(np.split(values, range(cut, values.size, cut))), values.dtype, shares)
+    ordered = sorted(values.tolist())
+    for share, value in zip(shares, found, strict=True):
+        assert value in ordered
+        assert sum(v <= value for v in ordered) >= share * len(ordered) - 1e-9
+        assert sum(v < value for v in ordered) < share * len(ordered) - 1e-9 or value == ordered[0]
+
+
 @pytest.mark.parametrize("size", [999, 1000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_neighbours_in_the_last_bit_are_told_apart(size: int, dtype: type, rng: np.random.Generator) -> None:
@@ -39,13 +51,14 @@ def test_neighbours_in_the_last_bit_are_told_apart(size: int, dtype: type, rng: 
 def test_no_value_and_no_number_have_no_median() -> None:
     assert math.isnan(streamed_median(lambda: iter(()), np.dtype(np.float32)))
     assert math.isnan(streamed(np.array([1.0, np.nan, 3.0], np.float32)))
+    assert all(map(math.isnan, streamed_quantiles(lambda: iter(()), np.dtype(np.float32), (0.0, 0.5))))
     assert streamed(np.array([-np.inf, 2.0, np.inf])) == 2.0
 
 
 def test_float32_is_gone_through_twice_and_never_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(median, "VALUES_AT_ONCE", 4)
-    keys, sizes, passes = median._keys, [], []
-    monkeypatch.setattr(median, "_keys", lambda values: sizes.append(values.size) or keys(values))
+    monkeypatch.setattr(quantile, "VALUES_AT_ONCE", 4)
+    keys, sizes, passes = quantile._keys, [], []
+    monkeypatch.setattr(quantile, "_keys", lambda values: sizes.append(values.size) or keys(values))
     values = np.arange(11, dtype=np.float32)
 
     def once_more() -> Iterator[np.ndarray]:

@@ -1,7 +1,7 @@
-"""The exact median of values that need not fit in memory."""
+"""The exact median and quantiles of values that need not fit in memory."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,28 +14,45 @@ _DIGITS = 1 << _DIGIT
 Counts = dict[int, NDArray[np.int64]]
 
 
-def streamed_median(values: Callable[[], Iterable[NDArray[Any]]], dtype: np.dtype[Any]) -> float:
-    """The median, NumPy's in float64, of the arrays that values gives: the same at every call, of this dtype.
+Pieces = Callable[[], Iterable[NDArray[Any]]]
+"""Gives the values, the same at every call."""
+
+
+def streamed_median(values: Pieces, dtype: np.dtype[Any]) -> float:
+    """The median, NumPy's in float64, of the arrays of this dtype that values gives.
 
     Values that float32 holds are gone through twice, others four times. Without a value, or with one that
     is NaN, the median is NaN.
     """
+    return sum(_ranked(values, dtype, lambda total: [(total - 1) // 2, total // 2])) / 2
+
+
+def streamed_quantiles(values: Pieces, dtype: np.dtype[Any], shares: Sequence[float]) -> list[float]:
+    """For each share in [0, 1] the least value that so large a share of the values does not exceed; NaN as above.
+
+    It is one of the values (NumPy's method "inverted_cdf"); the share 0 gives the smallest.
+    """
+    # The product may be above a whole number by its rounding alone.
+    return _ranked(values, dtype, lambda total: [max(0, math.ceil(share * total - 1e-6) - 1) for share in shares])
+
+
+def _ranked(values: Pieces, dtype: np.dtype[Any], ranks_of: Callable[[int], list[int]]) -> list[float]:
+    """The values at some ranks, from 0 on, which hang on how many there are."""
     kind = np.result_type(dtype, np.float32)
-    # Every pass finds one digit more of the two in the middle: among the values that begin with those known so far.
-    begins, ranks = [0, 0], [0, 0]
+    # Every pass finds one digit more of each: among the values that begin with those known so far.
+    begins = [0] * len(ranks_of(1))
     first = 8 * kind.itemsize - _DIGIT
     for shift in range(first, -1, -_DIGIT):
         counts = _digits(values(), kind, shift, begins)
-        if shift == first:
-            total = int(counts[0].sum())
-            ranks = [(total - 1) // 2, total // 2]
         if not any(count.any() for count in counts.values()):
-            return math.nan
+            return [math.nan] * len(begins)
+        if shift == first:
+            ranks = ranks_of(int(counts[0].sum()))
         for n, (begin, rank) in enumerate(zip(begins, ranks, strict=True)):
             below = counts[begin].cumsum()
             digit = int(np.searchsorted(below, rank, side="right"))
             begins[n], ranks[n] = begin * _DIGITS + digit, rank - (int(below[digit - 1]) if digit else 0)
-    return sum(_value(key, kind) for key in begins) / 2
+    return [_value(key, kind) for key in begins]
 
 
 def _digits(pieces: Iterable[NDArray[Any]], kind: np.dtype[Any], shift: int, begins: list[int]) -> Counts:
