@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.preprocess.margin import MarginView
+from vol3d.preprocess.margin import FalloffView, MarginView
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.source import ArraySource, ArrayStore, VolumeSource, VolumeStore
 
@@ -139,6 +139,11 @@ class RegionScene:
         """The region's probability in [0, 1]."""
         return self._read(_given(self.scene.probability, "the probability").channel(self.region))
 
+    @property
+    def probability_dtype(self) -> np.dtype[Any]:
+        """The type of the probability, without reading one."""
+        return _given(self.scene.probability, "the probability").dtype
+
     @cached_property
     def image(self) -> NDArray[Any]:
         """Normalised grey values of the first channel."""
@@ -157,6 +162,10 @@ class RegionScene:
     def organ_moved(self, margin_mm: float) -> Mask:
         """The organ mask dilated by a margin above zero, eroded by one below; what lies around the box counts."""
         return self._read(MarginView(_given(self.scene.organ, "an organ mask"), margin_mm))
+
+    def organ_falloff(self, margin_mm: float, falloff_mm: float) -> NDArray[np.float32]:
+        """1 in the organ moved by a margin, outside it down to 0 at falloff_mm; what lies around the box counts."""
+        return self._read(FalloffView(_given(self.scene.organ, "an organ mask"), margin_mm, falloff_mm))
 
     def _read(self, source: VolumeSource) -> NDArray[Any]:
         voxels: NDArray[Any] = source.read(self.box)[0]
