@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -67,9 +67,9 @@ class StoredScene:
 
     def grids(self) -> Iterator[tuple[str, Shape3]]:
         """Name and (z, y, x) shape of each volume that is there."""
-        for field in fields(Needs):
-            if (source := getattr(self, field.name)) is not None:
-                yield field.name, source.shape
+        for need in fields(Needs):
+            if (source := getattr(self, need.name)) is not None:
+                yield need.name, source.shape
 
     def missing(self, needs: Needs) -> tuple[str, ...]:
         """What needs asks for and is not there."""
@@ -173,7 +173,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did to one region, in voxels."""
+    """What one step did to one region, in voxels, and how long it took; equal where it did the same."""
 
     step: str
     region: str
@@ -181,6 +181,7 @@ class StepReport:
     removed: int
     added: int
     note: str = ""
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def voxels_after(self) -> int:
