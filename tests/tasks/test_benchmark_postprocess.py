@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ SHAPE = Shape3(40, 90, 70)
 TABLE = "id,rle,height,width\nk_1_0007,2 3,4,6\nk_1_0008,1 0,4,6\n"
 
 
-def test_a_chain_is_measured_beside_plain_code(tmp_path: Path) -> None:
+def test_a_chain_is_measured_beside_plain_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_postprocess, "drawn_mask", partial(drawn_mask, leaves=40))
     rows = postprocess(run=tmp_path, data=None, reporter=Silent(), shape=SHAPE)
     *steps, whole, peak = rows
     assert [row.name.split(": ")[1].split(",")[0] for row in steps] == [name for step in STEPS for name in step]
@@ -39,6 +41,13 @@ open(sys.argv[-1], "wb").write(bytes([1, 0, 1, MASK]))
 """
 
 
+LABELS = """
+import json
+one, other = ({"ours": [2.0], "peer": peer, "count": 1, "differ": peer and 0} for peer in ([4.0], None))
+print(json.dumps({"rows": [one, other], "peer": "CuPy"}))
+"""
+
+
 def test_masks_that_differ_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_postprocess, "PEERS", tmp_path)
     for which, voxels in (("vol3d", "0, 0, 1"), ("plain", "1, 0, 0")):
@@ -51,6 +60,25 @@ def test_masks_that_differ_are_counted(tmp_path: Path, monkeypatch: pytest.Monke
         postprocess(run=tmp_path, data=tmp_path, reporter=Silent())
     with pytest.raises(UsageError, match="give --run"):
         run_benchmark("postprocess")
+
+
+def test_a_gpu_is_measured_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_postprocess, "PEERS", tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(benchmark_postprocess, "EDGE", 12)
+    (tmp_path / "masks.csv").write_text(TABLE)
+    for which in ("vol3d", "plain"):
+        (tmp_path / f"{which}_postprocess.py").write_text(CHAIN.replace("MASK", "sys.argv[2] == 'cuda'"))
+    (tmp_path / "device_labels.py").write_text(LABELS)
+    *_, whole, peak, vessels, noise = postprocess(run=tmp_path, data=tmp_path, reporter=Silent())
+    assert (whole.name, whole.peer_name, whole.agreement) == (
+        "2x4x6 kidney on a GPU: all 6 steps", "ours on the CPU", 1.0,
+    )  # fmt: skip
+    assert peak.name == "2x4x6 kidney on a GPU: peak of its memory"
+    assert vessels.name == "components (26) on a GPU, 12^3, vessels, 6.2 %"  # 3 of 2 x 4 x 6, repeated in mirrors
+    assert (vessels.ours, vessels.peer, vessels.ratio) == pytest.approx((12**3 / 2e9, 12**3 / 4e9, 2.0))
+    assert (noise.peer, noise.ratio, noise.agreement) == (None, None, None)
 
 
 def test_the_scene_does_not_hang_on_how_it_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """Run a chain of steps on a volume by slabs, or on a GPU: JOB_FOLDER DEVICE ANSWER.raw, lines of JSON on stdout.
 
 The job folder holds probability.npy, image.npy and organ.npy (Z, Y, X) and job.json (spacing, steps). Each step is a
-line; the last line has the seconds of all and the peak of resident memory (value, MiB). The answer is the mask, bool.
+line; the last line has the seconds of all, those of copying the volume to the GPU among them, and the peak of memory
+(value, MiB): resident, or the GPU's. The answer is the mask, bool.
 """
 
 import json
@@ -17,7 +18,7 @@ from vol3d.files.raw import RawVoxels
 from vol3d.files.scratch import Scratch, create_scratch
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.grid import slabs
-from vol3d.postprocess.steps import StoredScene, apply_in_blocks, steps_from
+from vol3d.postprocess.steps import StoredScene, apply_in_blocks, needs, steps_from
 from vol3d.shapes import Spacing
 from vol3d.version import __version__
 
@@ -41,15 +42,27 @@ job = json.loads((folder / "job.json").read_text())
 AFFINE = from_spacing(Spacing(*job["spacing"]))
 probability, image, organ = (stored(folder / f"{name}.npy") for name in ("probability", "image", "organ"))
 scene = StoredScene(Spacing(*job["spacing"]), ("vessel",), probability, image, organ)
-masks = create_scratch(folder, shape=(1, *probability.shape), dtype=np.dtype(np.bool_), affine=AFFINE)
+steps = steps_from(job["steps"])
 start = time.perf_counter()
-for step in steps_from(job["steps"]):
+if device == "cpu":
+    masks = create_scratch(folder, shape=(1, *probability.shape), dtype=np.dtype(np.bool_), affine=AFFINE)
+else:
+    import torch
+    from vol3d.postprocess.tensors import TensorStore, on_device
+
+    there = torch.device(device)
+    masks = TensorStore(torch.zeros((1, *probability.shape), dtype=torch.bool, device=there), AFFINE)
+    scene = on_device(scene, needs(steps), there)
+    torch.cuda.synchronize()
+copied = time.perf_counter() - start
+for step in steps:
     (report,) = apply_in_blocks(masks, [step], scene)
     told = {"step": report.step, "seconds": report.seconds, "voxels": report.voxels_after, "note": report.note}
     print(json.dumps(told), flush=True)
 seconds = time.perf_counter() - start
-peak = peak_mb()
+peak = peak_mb() if device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
 with answer.open("wb") as out:
     for box in slabs(masks.shape, 16):
-        out.write(masks.read(box).tobytes())
-print(json.dumps({"seconds": seconds, "value": peak, "version": __version__}))
+        planes = masks.read(box)
+        out.write((planes if device == "cpu" else planes.cpu().numpy()).tobytes())
+print(json.dumps({"seconds": seconds, "copied": copied, "value": peak, "version": __version__}))

@@ -183,7 +183,7 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
         region = Region(store, scene, planes=store.shape.z)
         note = _applied(step, region)
     seconds = round(time.perf_counter() - start, 3)
-    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, seconds)
+    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, seconds=seconds)
 
 
 def _applied(step: Step, region: Region, reach: int = 0) -> str:
