@@ -182,7 +182,7 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
     else:
         region = Region(store, scene, planes=store.shape.z)
         note = _applied(step, region)
-    seconds = round(time.perf_counter() - start, 3)
+    seconds = round(time.perf_counter() - start, 6)
     return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, seconds=seconds)
 
 
