@@ -48,6 +48,7 @@ if device == "cpu":
     masks = create_scratch(folder, shape=(1, *probability.shape), dtype=np.dtype(np.bool_), affine=AFFINE)
 else:
     import torch
+
     from vol3d.postprocess.tensors import TensorStore, on_device
 
     there = torch.device(device)
