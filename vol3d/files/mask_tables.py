@@ -84,8 +84,6 @@ class MaskTable:
                     place += len(text)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror}") from error
-        if not self.ids:
-            raise InputError(f"{path} holds no mask: expected a row for each below {', '.join(self.columns)}")
 
     def rows(self, name: str) -> list[TableRow]:
         """The rows of an id."""
