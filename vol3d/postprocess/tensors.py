@@ -123,6 +123,11 @@ def free_bytes(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether steps are to run on a device, with so many bytes kept there: a third of a free GPU at most."""
+    return device.type == "cuda" and size <= free_bytes(device) // 3
+
+
 def part_voxels(device: torch.device) -> int:
     """How many voxels of a region are worked on at once on a device."""
     return min(MOST_VOXELS, free_bytes(device) // WORK_BYTES)

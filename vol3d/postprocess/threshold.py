@@ -52,7 +52,11 @@ def label_values(
     """The label values (Z, Y, X) uint8 of what decide decides; values has one per region, and inner regions win."""
     if activation == "softmax":
         return torch.tensor([0, *values], dtype=torch.uint8, device=probability.device)[_winner(probability).long()]
-    masks = decide(probability, activation, threshold)
+    return decoded(decide(probability, activation, threshold), values)
+
+
+def decoded(masks: Tensor, values: Sequence[int]) -> Tensor:
+    """Label values (Z, Y, X) uint8 from one mask per region, (R, Z, Y, X), where they lie: inner regions win."""
     labels = torch.zeros(masks.shape[1:], dtype=torch.uint8, device=masks.device)
     for mask, value in zip(masks, values, strict=True):
         labels.masked_fill_(mask, value)

@@ -6,6 +6,7 @@ order of their own: only the partition is promised.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
@@ -52,10 +53,12 @@ def label(
 ) -> Components | TensorComponents:
     """The components of a (Z, Y, X) mask. labeller None takes cc3d where it is installed, else SciPy.
 
-    The components of a tensor are a tensor on its device.
+    The components of a tensor are a tensor on its device. On a CUDA device, where Triton is installed
+    and no labeller is asked for, they are found there and numbered in the order of their first voxels.
 
     Raises:
-        ValueError: the mask is not a three-dimensional bool array, or connectivity is not 6, 18 or 26.
+        ValueError: the mask is not a three-dimensional bool array, or connectivity is not 6, 18 or 26;
+            one that is labelled on a CUDA device has 2^31 voxels or more.
     """
     if not isinstance(mask, np.ndarray):
         return _label_tensor(mask, connectivity, labeller)
@@ -84,6 +87,10 @@ def label(
 def _label_tensor(mask: "Tensor", connectivity: Connectivity, labeller: Labeller | None) -> TensorComponents:
     import torch
 
+    if mask.is_cuda and labeller is None and find_spec("triton"):
+        from vol3d.regions.labeller import label_on_device
+
+        return TensorComponents(*label_on_device(mask, connectivity))
     found = label(mask.cpu().numpy(), connectivity=connectivity, labeller=labeller)
     return TensorComponents(torch.from_numpy(found.labels).to(mask.device), found.count)
 

@@ -27,8 +27,8 @@ from vol3d.files.machine import cores, cpu_name
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
+from vol3d.metrics import surface
 from vol3d.metrics.report import table
-from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.regions.components import label
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.accuracy import hippocampus, kidneys, vessels
@@ -153,7 +153,7 @@ def surface_dice(
     """Surface Dice at tolerance 0 of two masks of size^3 voxels with 5 % foreground."""
     reference = blobs(size)
     prediction = np.roll(reference, 1, axis=2) ^ (np.random.default_rng(1).random(reference.shape) < 1e-4)
-    ours, value = _measured(lambda: surface_dice_tolerance_0(prediction, reference, SPACING), repeats)
+    ours, value = _measured(lambda: surface.surface_dice(prediction, reference, spacing=SPACING), repeats)
     rows = []
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / "prediction.npy", Path(folder) / "reference.npy"]

@@ -14,7 +14,8 @@ from vol3d.files.volumes import FoundVolume
 from vol3d.metrics.report import MEAN, Statistics, table
 from vol3d.postprocess.steps import needs, steps_from
 from vol3d.tasks.cascade import out_of_fold
-from vol3d.tasks.evaluate import Evaluation, evaluate
+from vol3d.tasks.evaluate import evaluate
+from vol3d.tasks.evaluation import Evaluation
 from vol3d.tasks.plugins import differing
 from vol3d.tasks.predict import predict_volumes
 from vol3d.tasks.prediction_jobs import OrganWish
@@ -178,7 +179,9 @@ def _of(found: Dataset, names: Sequence[str], folder: Path) -> Dataset:
 
 
 def _joined(folds: Sequence[FoldScores]) -> Evaluation:
-    return Evaluation(tuple(case for fold in folds for case in fold.scores.cases), folds[0].scores.tolerance_mm)
+    cases = tuple(case for fold in folds for case in fold.scores.cases)
+    sources = {case: source for fold in folds for case, source in fold.scores.sources.items()}
+    return Evaluation(cases, folds[0].scores.tolerance_mm, sources)
 
 
 def _summary(scores: Evaluation) -> dict[str, Any]:

@@ -1,15 +1,17 @@
 """One volume through one or more models, slab by slab, to label values and probabilities."""
 
+import math
 import resource
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vol3d.files.probabilities import create_probability
@@ -20,7 +22,8 @@ from vol3d.geometry.grid import slabs
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Step, StoredScene
 from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
-from vol3d.postprocess.threshold import decide, label_values
+from vol3d.postprocess.tensors import TensorStore, has_room
+from vol3d.postprocess.threshold import decide, decoded, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import image_view, turn_of
@@ -31,6 +34,7 @@ from vol3d.tasks.probabilities import Probabilities, as_stored
 from vol3d.tasks.slabs import WriteBehind
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
+from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSource, VolumeStore, Writable, filling
 
 COPIED_PLANES = 16
@@ -38,20 +42,35 @@ COPIED_PLANES = 16
 
 @dataclass(frozen=True)
 class _Kept:
-    """What steps look at: a volume's masks, and its probability where one needs it."""
+    """What steps look at: a volume's masks, and its probability where one needs it; on a GPU if it has the room."""
 
     masks: VolumeStore
     probability: VolumeStore | None
 
     @classmethod
-    def of(cls, regions: int, storage: Storage, steps: Sequence[Step]) -> "_Kept":
-        probability = storage.zeros(regions, np.float16) if needs(steps).probability else None
-        return cls(storage.zeros(regions, np.bool_), probability)
+    def of(cls, regions: int, storage: Storage, steps: Sequence[Step], device: torch.device) -> "_Kept":
+        """On the device where it has room for them, else in the storage."""
+        looked_at, shape = needs(steps).probability, (regions, *storage.shape)
+        if has_room(device, (3 if looked_at else 1) * math.prod(shape)):
+            with suppress(torch.OutOfMemoryError):
+                masks = TensorStore(torch.zeros(shape, dtype=torch.bool, device=device), storage.affine)
+                p = torch.zeros(shape, dtype=torch.float16, device=device) if looked_at else None
+                return cls(masks, None if p is None else TensorStore(p, storage.affine))
+        return cls(storage.zeros(regions, np.bool_), storage.zeros(regions, np.float16) if looked_at else None)
 
     def put(self, box: Box, masks: Tensor, probability: Tensor) -> None:
-        self.masks.write(box, masks.cpu().numpy())
-        if self.probability is not None:
-            self.probability.write(box, probability.cpu().numpy())
+        for store, voxels in ((self.masks, masks), (self.probability, probability)):
+            if isinstance(store, TensorStore):
+                store.write(box, voxels)
+            elif store is not None:
+                store.write(box, voxels.cpu().numpy())
+
+    def labels(self, box: Box, schema: LabelSchema) -> NDArray[np.uint8]:
+        """Label values (1, z, y, x)."""
+        masks = self.masks.read(box)
+        if isinstance(masks, np.ndarray):
+            return schema.decode(masks)[None]
+        return decoded(masks, schema.written)[None].cpu().numpy()
 
 
 class VolumePrediction:
@@ -118,7 +137,7 @@ class VolumePrediction:
         What a large volume's steps look at lies meanwhile in the folder scratch, or the system's for temporary files.
         """
         schema, storage, threshold = self.schema, self._storage(scratch), self.plan.postprocess.threshold
-        kept = _Kept.of(len(schema.regions), storage, self.steps) if self.steps else None
+        kept = _Kept.of(len(schema.regions), storage, self.steps, self.device) if self.steps else None
         organ = storage.copy(self.organ) if self.organ is not None else None
         gate = self._gate(organ, storage) if probability is None else None  # what is saved is not gated
         with WriteBehind(self.clock) as behind:
@@ -145,7 +164,7 @@ class VolumePrediction:
             report = apply_in_blocks(kept.masks, self.steps, scene)
         with self.clock("write"):
             for box in storage.slabs(len(schema.regions)):
-                labels.write(self.turn.stored_box(box), as_stored(schema.decode(kept.masks.read(box))[None], self.turn))
+                labels.write(self.turn.stored_box(box), as_stored(kept.labels(box, schema), self.turn))
         return report
 
     def _storage(self, scratch: Path | None) -> Storage:
