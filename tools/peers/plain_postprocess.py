@@ -5,6 +5,7 @@ SciPy, with cc3d for components where it is installed. Each step takes the field
 
 import json
 import math
+import resource
 import sys
 import time
 from importlib.metadata import version
@@ -81,8 +82,9 @@ def grow_range(mask, tolerance, min_probability, within, max_growth):
 
 def peak_mb():
     """The peak of this process alone."""
-    (line,) = (row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    rows = [row.split() for row in Path("/proc/self/status").read_text().splitlines()]
+    kib = next((row[1] for row in rows if row[0] == "VmHWM:"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return int(kib) / 1024
 
 
 folder, answer = Path(sys.argv[1]), Path(sys.argv[2])

@@ -7,6 +7,7 @@ line; the last line has the seconds of all, those of copying the volume to the G
 
 import json
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -33,8 +34,9 @@ def stored(path: Path) -> Scratch:
 
 def peak_mb() -> float:
     """The peak of this process alone: what getrusage tells begins with that of who started it."""
-    (line,) = (row for row in Path("/proc/self/status").read_text().splitlines() if row.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    rows = [row.split() for row in Path("/proc/self/status").read_text().splitlines()]
+    kib = next((row[1] for row in rows if row[0] == "VmHWM:"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return int(kib) / 1024
 
 
 folder, device, answer = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])

@@ -208,7 +208,7 @@ def _pairs(text: str, pair: str, empty: str, plane: Plane) -> tuple[NDArray[np.i
     if not _NUMBERS.fullmatch(text):
         odd = next((word for word in text.split() if not re.fullmatch(r"\d{1,15}", word, re.ASCII)), "nothing")
         raise ValueError(f"{wanted}, got {odd[:40]}")
-    numbers = np.fromstring(text, dtype=np.int64, sep=" ")
+    numbers = np.array(text.encode().split(), dtype="S15").astype(np.int64)
     if numbers.size % 2:
         raise ValueError(f"{wanted}, got {numbers.size} numbers, which make no pairs")
     if numbers.max() > math.prod(plane):
