@@ -150,6 +150,7 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     small = "postprocess.steps=[{size_filter: {min_voxels: 3}}]"
     checked("postprocess", out, "--model", run, "--out", folder / "again", "--components", small)
     checked("info", Path(__file__).parents[1] / "data" / "tiny_mask.nii.gz")
+    checked("convert", "sennet-rle", case / "labels", folder / "masks.csv")
     checked("view", "--pred", volume["output"], "--truth", case / "labels", "--mips", folder / "mips.png")
     told_files = set(re.findall(r"RUN/fold_K/([\w.]+)", PAGE)) | {"learning_curve.png"}
     assert told_files <= {path.name for path in (run / "fold_0").iterdir()}

@@ -27,6 +27,7 @@ COMMANDS = (
     "postprocess",
     "plan",
     "info",
+    "convert",
     "grow",
     "phantom",
     "benchmark",
