@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -27,6 +28,18 @@ def test_both_labellers_give_the_same_partition_and_types(mask: np.ndarray, conn
     assert one.count == other.count
     np.testing.assert_array_equal(canonical(one), canonical(other))
     np.testing.assert_array_equal(one.labels > 0, mask)
+
+
+@given(mask=MASKS, connectivity=CONNECTIVITIES, labeller=st.sampled_from(LABELLERS))
+def test_a_tensor_has_the_components_of_its_array(
+    mask: np.ndarray, connectivity: Connectivity, labeller: Labeller
+) -> None:
+    array = label(mask, connectivity=connectivity, labeller=labeller)
+    tensor = label(torch.from_numpy(mask), connectivity=connectivity, labeller=labeller)
+    assert (tensor.labels.dtype, tensor.count) == (torch.int32, array.count)
+    np.testing.assert_array_equal(tensor.labels.numpy(), array.labels)
+    odd = np.arange(array.count + 1) % 2 == 1
+    np.testing.assert_array_equal(keep(tensor, odd).numpy(), keep(array, odd))
 
 
 @given(mask=MASKS, data=st.data())
@@ -83,6 +96,8 @@ def test_components_as_dense_as_they_can_lie(shape: tuple[int, int, int]) -> Non
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="bool mask, got uint8"):
         label(np.zeros((3, 4, 5), dtype=np.uint8))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="bool mask, got uint8"):
+        label(torch.zeros((3, 4, 5), dtype=torch.uint8))
     with pytest.raises(ValueError, match="6, 18 or 26, got 8"):
         label(np.zeros((3, 4, 5), dtype=np.bool_), connectivity=8)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="expected 1 entries"):

@@ -8,6 +8,7 @@ where the region is cut, and a region in memory is one that is not cut.
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.postprocess.scene import Applied, Mask, RegionScene, Step, StepReport
+from vol3d.postprocess.tensors import TensorStore, part_voxels
 from vol3d.regions.blocks import LabelledSlab, Measure, join_slabs
 from vol3d.regions.components import Components, Connectivity, keep, label
+from vol3d.regions.library import library
 from vol3d.shapes import Spacing
 from vol3d.volume.source import ArrayStore, VolumeStore
 
@@ -30,8 +33,8 @@ BLOCK_VOXELS = 1 << 25  # labels of so many are 128 MiB
 class Part:
     """Some planes of a region, and around its core as many more as was asked for and the volume has.
 
-    mask is (Z, Y, X), read-only, as the step found it; scene's arrays have its shape. box is the core's
-    place in the volume, number counts the parts from 0.
+    mask is (Z, Y, X), read-only, as the step found it; scene's arrays have its shape. All are tensors where
+    the region lies on a device. box is the core's place in the volume, number counts the parts from 0.
     """
 
     mask: Mask
@@ -67,7 +70,7 @@ class Found:
 class Region:
     """One region's mask in a store of one channel, and what its steps look at; counts what a step changes.
 
-    planes is how many are worked on at once; None takes what BLOCK_VOXELS allow.
+    planes is how many are worked on at once; None takes what BLOCK_VOXELS allow, or a device has room for.
     """
 
     store: VolumeStore
@@ -83,21 +86,23 @@ class Region:
         A part may be rewritten before the next one is asked for: what that looks back at is kept as it was.
         """
         shape = self.store.shape
-        before = np.empty((0, shape.y, shape.x), dtype=np.bool_)
+        before: Mask | None = None
         for number, box in enumerate(slabs(shape, self._planes(reach))):
             around = box.grown((reach, 0, 0)).intersection(Box.whole(shape))
             ahead: Mask = self.store.read(Box(box.start, around.stop))[0]
-            mask = np.concatenate([before, ahead]) if len(before) else ahead.view()
-            mask.flags.writeable = False
-            core = slice(len(before), len(before) + box.shape.z)
-            before = mask[max(0, core.stop - reach) : core.stop].copy()
+            mask = ahead if before is None else library(ahead).concatenate([before, ahead])
+            if isinstance(mask, np.ndarray):
+                mask = mask.view()
+                mask.flags.writeable = False
+            core = slice(len(mask) - len(ahead), len(mask) - len(ahead) + box.shape.z)
+            before = library(mask).concatenate([mask[max(0, core.stop - reach) : core.stop]]) if reach else None
             yield Part(mask, self.scene.within(around), core, box, number)
 
     def rewrite(self, new: MaskOf, reach: int = 0) -> None:
         """Put new masks, of the cores' shapes, in the places of the parts' cores."""
         for part in self.parts(reach):
             old, mask = part.mask[part.core], new(part)
-            had, has, both = (int(np.count_nonzero(m)) for m in (old, mask, old & mask))
+            had, has, both = (int(library(m).count_nonzero(m)) for m in (old, mask, old & mask))
             self.had, self.removed, self.added = self.had + had, self.removed + had - both, self.added + has - both
             if had != both or has != both:
                 self.store.write(part.box, mask[None])
@@ -138,9 +143,14 @@ class Region:
         """The components whose entries in kept (count + 1,) are true join the mask."""
         self.rewrite(lambda part: part.mask[part.core] | _kept(part, found, kept), found.reach)
 
+    @cached_property
+    def _voxels(self) -> int:
+        # Asked once: what a device has left is another thing at every call.
+        return part_voxels(self.store.device) if isinstance(self.store, TensorStore) else BLOCK_VOXELS
+
     def _planes(self, reach: int) -> int:
         shape = self.store.shape
-        return self.planes or max(1, BLOCK_VOXELS // (shape.y * shape.x), reach)
+        return self.planes or max(1, self._voxels // (shape.y * shape.x), reach)
 
 
 class LocalStep(Step):
@@ -180,7 +190,8 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
     else:
         region = Region(store, scene, planes=store.shape.z)
         note = _applied(step, region)
-    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note)
+    device = str(store.device) if isinstance(store, TensorStore) else "cpu"
+    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, device)
 
 
 def _applied(step: Step, region: Region, reach: int = 0) -> str:
@@ -190,10 +201,10 @@ def _applied(step: Step, region: Region, reach: int = 0) -> str:
         done = step.apply(part.mask, part.scene)
         if not isinstance(done, Applied):
             raise UsageError(f"{step.name} must give an Applied(mask), got a {type(done).__name__}")
-        if done.mask.shape != part.mask.shape or done.mask.dtype != np.bool_:
+        if done.mask.shape != part.mask.shape or done.mask.dtype != part.mask.dtype:
             raise UsageError(
-                f"{step.name} must give a bool mask of shape {part.mask.shape}, "
-                f"got {done.mask.dtype} of shape {done.mask.shape}"
+                f"{step.name} must give a {part.mask.dtype} mask of shape {tuple(part.mask.shape)}, "
+                f"got {done.mask.dtype} of shape {tuple(done.mask.shape)}"
             )
         notes[done.note] = None
         return done.mask[part.core]

@@ -18,6 +18,7 @@ from vol3d.postprocess.scene import Locality, Mask
 from vol3d.regions.blocks import SEEDS, VOXELS
 from vol3d.regions.components import Connectivity
 from vol3d.regions.distance import reach_voxels
+from vol3d.regions.library import as_numpy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,7 @@ class GrowRange(Grow, BlockStep):
 
     name: ClassVar[str] = "grow_range"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     connectivity: Connectivity = 26
 
@@ -55,7 +57,7 @@ class GrowRange(Grow, BlockStep):
         """The grey values within tolerance of the median inside the mask; (nan, nan) if that is empty."""
 
         def inside() -> Iterator[NDArray[Any]]:
-            return (part.scene.image[part.mask] for part in region.parts() if part.mask.any())
+            return (as_numpy(part.scene.image[part.mask]) for part in region.parts() if part.mask.any())
 
         middle = streamed_median(inside, region.scene.image_dtype)
         return middle - self.tolerance, middle + self.tolerance

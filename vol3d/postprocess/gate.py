@@ -14,6 +14,7 @@ class OrganGate(LocalStep):
 
     name: ClassVar[str] = "organ_gate"
     locality: ClassVar[Locality] = "halo"
+    tensors: ClassVar[bool] = True
 
     margin_mm: float = 0.0
 

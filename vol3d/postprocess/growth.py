@@ -7,7 +7,9 @@ component is the grown one, so pieces that a leak joins are refused together.
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
+from operator import and_
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -157,7 +159,7 @@ class Grow(Step):
             bounds.append(scene.organ)
         if self.max_distance_mm is not None:
             bounds.append(dilate_mm(mask, self.max_distance_mm, scene.spacing))
-        return np.logical_and.reduce(bounds) if bounds else None
+        return reduce(and_, bounds) if bounds else None
 
     @property
     def most(self) -> float:

@@ -30,6 +30,7 @@ class FillHoles(BlockStep):
 
     name: ClassVar[str] = "fill_holes"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     max_volume_mm3: float | None = None
 
@@ -53,6 +54,7 @@ class CloseGaps(LocalStep):
 
     name: ClassVar[str] = "close_gaps"
     locality: ClassVar[Locality] = "halo"
+    tensors: ClassVar[bool] = True
 
     radius_mm: float
 

@@ -173,7 +173,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did to one region, in voxels."""
+    """What one step did to one region, in voxels, and where it ran."""
 
     step: str
     region: str
@@ -181,6 +181,7 @@ class StepReport:
     removed: int
     added: int
     note: str = ""
+    device: str = "cpu"
 
     @property
     def voxels_after(self) -> int:
@@ -194,16 +195,24 @@ class Step(ABC):
 
     Its apply is given whole regions, whatever its locality; children that can be cut say how (blocks.py).
     region names the region it acts on; "all" acts on each by itself.
+
+    A class that says tensors = True is given torch tensors where the masks lie on a device, of them and of all
+    that it needs, and gives a tensor. Its children say so for themselves; others are given arrays.
     """
 
     name: ClassVar[str]
     locality: ClassVar[Locality]
+    tensors: ClassVar[bool] = False
 
     region: str = "all"
 
     def needs(self) -> Needs:
         """Which arrays of the scene it looks at, with these settings."""
         return Needs()
+
+    def takes_tensors(self) -> bool:
+        """Whether this very class says so."""
+        return bool(vars(type(self)).get("tensors", False))
 
     @abstractmethod
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:

@@ -24,6 +24,7 @@ class SizeFilter(BlockStep):
 
     name: ClassVar[str] = "size_filter"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     min_volume_mm3: float
     connectivity: Connectivity = 26
@@ -46,6 +47,7 @@ class Largest(BlockStep):
 
     name: ClassVar[str] = "largest"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     count: int = 1
     connectivity: Connectivity = 26

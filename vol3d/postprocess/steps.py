@@ -14,6 +14,7 @@ from operator import or_
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+import torch
 
 from vol3d.errors import unknown_name
 from vol3d.geometry.affine import from_spacing
@@ -25,6 +26,7 @@ from vol3d.postprocess.growth import GrowSlices
 from vol3d.postprocess.morphology import CloseGaps, FillHoles
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
 from vol3d.postprocess.size import Largest, SizeFilter
+from vol3d.postprocess.tensors import TensorStore, lies_there, on_device, on_host, scene_on_host
 from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
 from vol3d.volume.source import ArrayStore, VolumeStore
 
@@ -37,6 +39,7 @@ __all__ = [
     "StepReport",
     "StepsResult",
     "StoredScene",
+    "TensorStore",
     "apply_in_blocks",
     "apply_steps",
     "needs",
@@ -101,17 +104,37 @@ def apply_in_blocks(
     The masks come out the same for any number of planes that are worked on at once; None takes as many as
     memory of a few hundred MB allows. Steps that cannot be cut are given the whole region.
 
+    Masks in a TensorStore are rewritten on its device, by all steps that take tensors and find room there:
+    what they need of the scene is copied to it unless it is there. The others see arrays. Masks and counts are
+    the same wherever a step ran; the reports say where.
+
     Raises:
         ValueError, UsageError: as apply_steps, before the first step runs and while one does.
     """
     _check(masks, steps, scene)
-    box = Box.whole(masks.shape)
+    there = scene
+    if isinstance(masks, TensorStore):
+        there = on_device(scene, needs([step for step in steps if step.takes_tensors()]), masks.device)
     return tuple(
-        run_step(step, masks.channel(number), RegionScene(scene, number, box), planes)
+        _run(step, masks.channel(number), there, number, planes)
         for step in steps
         for number, region in enumerate(scene.regions)
         if step.region in (ALL, region)
     )
+
+
+def _run(step: Step, store: VolumeStore, scene: StoredScene, number: int, planes: int | None) -> StepReport:
+    """Run a step where the masks lie if it takes tensors and has room there, else in the computer's memory."""
+    box = Box.whole(store.shape)
+    if isinstance(store, TensorStore) and step.takes_tensors() and lies_there(scene, step.needs()):
+        before = None
+        try:
+            before = store.tensor.clone()
+            return run_step(step, store, RegionScene(scene, number, box), planes)
+        except torch.OutOfMemoryError:
+            if before is not None:  # some parts may have been rewritten
+                store.tensor.copy_(before)
+    return run_step(step, on_host(store), RegionScene(scene_on_host(scene), number, box), planes)
 
 
 def _check(masks: VolumeStore, steps: Sequence[Step], scene: StoredScene) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from vol3d.postprocess.blocks import BlockStep, LocalStep, Region
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene
 from vol3d.regions.blocks import SEEDS
 from vol3d.regions.components import Connectivity
+from vol3d.regions.library import library
 
 
 def decide(
@@ -76,6 +76,7 @@ class Threshold(LocalStep):
 
     name: ClassVar[str] = "threshold"
     locality: ClassVar[Locality] = "voxel"
+    tensors: ClassVar[bool] = True
 
     threshold: float = 0.5
 
@@ -101,6 +102,7 @@ class Hysteresis(BlockStep):
 
     name: ClassVar[str] = "hysteresis"
     locality: ClassVar[Locality] = "components"
+    tensors: ClassVar[bool] = True
 
     seed_threshold: float
     grow_threshold: float
@@ -142,6 +144,7 @@ class Presence(BlockStep):
 
     name: ClassVar[str] = "presence"
     locality: ClassVar[Locality] = "whole"
+    tensors: ClassVar[bool] = True
 
     seed_threshold: float
     min_seed_voxels: int
@@ -157,7 +160,7 @@ class Presence(BlockStep):
     def run(self, region: Region) -> str:
         """Leave the mask as it is, or empty it."""
         seeds = (part.scene.probability >= self.seed_threshold for part in region.parts())
-        found = sum(int(np.count_nonzero(mask)) for mask in seeds)
+        found = sum(int(library(mask).count_nonzero(mask)) for mask in seeds)
         enough = found >= self.min_seed_voxels
-        region.rewrite(lambda part: part.mask if enough else np.zeros_like(part.mask))
+        region.rewrite(lambda part: part.mask & enough)
         return f"{found} voxels at or above {self.seed_threshold}"

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csgraph
 
-from vol3d.regions.components import Components, Connectivity, component_sizes
+from vol3d.regions.components import Components, Connectivity
+from vol3d.regions.library import as_numpy
+from vol3d.regions.reduce import counts, first_places, occurs
 from vol3d.shapes import Shape3
 
 Indices = NDArray[np.int64]
@@ -70,8 +72,8 @@ def join_slabs(
         for table, measure in zip(tables, measures, strict=True):
             table.append(measure.of(slab)[1 if table else 0 :])
         if below is not None:
-            faces.append(_touching(below, _numbered(labels[0], ends[-1]), connectivity))
-        below = _numbered(labels[-1], ends[-1])
+            faces.append(_touching(below, _numbered(as_numpy(labels[0]), ends[-1]), connectivity))
+        below = _numbered(as_numpy(labels[-1]), ends[-1])
         ends.append(ends[-1] + slab.components.count)
         del slab, labels  # so that two never are in memory
     moved, into = _united(np.concatenate(faces))
@@ -128,32 +130,27 @@ def _renumbered(total: int, moved: Indices, into: Indices) -> NDArray[Any]:
 
 
 def _voxels(slab: LabelledSlab) -> Indices:
-    return component_sizes(slab.components)
+    return counts(slab.components.labels, slab.components.count)
 
 
 def _seeds(slab: LabelledSlab) -> Indices:
-    labels = slab.components.labels[slab.seeds]
-    counts: Indices = np.bincount(labels, minlength=slab.components.count + 1)
-    return counts
+    return counts(slab.components.labels, slab.components.count, where=slab.seeds)
 
 
 def _first(slab: LabelledSlab) -> Indices:
-    flat = slab.components.labels.reshape(-1)
-    # Backwards, as of several values for one entry the last stays.
-    inside = np.flatnonzero(flat)[::-1]
-    first = np.zeros(slab.components.count + 1, dtype=np.int64)
-    first[flat[inside]] = inside + slab.start * slab.volume.y * slab.volume.x
+    first = first_places(slab.components.labels, slab.components.count)
+    first[1:] += slab.start * slab.volume.y * slab.volume.x
     return first
 
 
 def _at_edge(slab: LabelledSlab) -> NDArray[np.bool_]:
-    labels, volume = slab.components.labels, slab.volume
+    labels, count, volume = slab.components.labels, slab.components.count, slab.volume
     sides = [labels[:, end] for end in (0, -1) if volume.y > 1] + [labels[..., end] for end in (0, -1) if volume.x > 1]
     if volume.z > 1:
         sides += [labels[0]] * (slab.start == 0) + [labels[-1]] * (slab.start + len(labels) == volume.z)
-    reaches = np.full(slab.components.count + 1, volume.voxels == 1)
+    reaches = np.full(count + 1, volume.voxels == 1)
     for side in sides:
-        reaches[side] = True
+        reaches |= occurs(side, count)
     return reaches
 
 

@@ -6,21 +6,23 @@ order of their own: only the partition is promised.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from vol3d.geometry.box import Box
+from vol3d.regions.reduce import counts
 from vol3d.shapes import Index3
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Connectivity = Literal[6, 18, 26]
 """How many neighbours a voxel has: those that share a face, also an edge, also a corner."""
 
 Labeller = Literal["cc3d", "scipy"]
-
-VOXELS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,32 @@ class Components:
     count: int
 
 
-def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller: Labeller | None = None) -> Components:
+@dataclass(frozen=True)
+class TensorComponents:
+    """Components as a tensor: labels is (Z, Y, X) int32 on the mask's device, else as in Components."""
+
+    labels: "Tensor"
+    count: int
+
+
+@overload
+def label(
+    mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller: Labeller | None = None
+) -> Components: ...
+@overload
+def label(mask: "Tensor", *, connectivity: Connectivity = 26, labeller: Labeller | None = None) -> TensorComponents: ...
+def label(
+    mask: "NDArray[np.bool_] | Tensor", *, connectivity: Connectivity = 26, labeller: Labeller | None = None
+) -> Components | TensorComponents:
     """The components of a (Z, Y, X) mask. labeller None takes cc3d where it is installed, else SciPy.
+
+    The components of a tensor are a tensor on its device.
 
     Raises:
         ValueError: the mask is not a three-dimensional bool array, or connectivity is not 6, 18 or 26.
     """
+    if not isinstance(mask, np.ndarray):
+        return _label_tensor(mask, connectivity, labeller)
     if mask.ndim != 3 or mask.dtype != np.bool_:
         raise ValueError(f"expected a (Z, Y, X) bool mask, got {mask.dtype} of shape {mask.shape}")
     if connectivity not in (6, 18, 26):
@@ -59,16 +81,16 @@ def label(mask: NDArray[np.bool_], *, connectivity: Connectivity = 26, labeller:
     return Components(labels.view(np.int32), int(count))
 
 
+def _label_tensor(mask: "Tensor", connectivity: Connectivity, labeller: Labeller | None) -> TensorComponents:
+    import torch
+
+    found = label(mask.cpu().numpy(), connectivity=connectivity, labeller=labeller)
+    return TensorComponents(torch.from_numpy(found.labels).to(mask.device), found.count)
+
+
 def component_sizes(components: Components) -> NDArray[np.int64]:
     """Voxels of each component: (count + 1,), indexed by label. The background's entry is 0."""
-    sizes = np.zeros(components.count + 1, dtype=np.int64)
-    flat = components.labels.reshape(-1)
-    # In pieces, because bincount widens what it counts to int64; large enough that the tables do not dominate.
-    step = max(VOXELS_AT_ONCE, components.count)
-    for start in range(0, flat.size, step):
-        sizes += np.bincount(flat[start : start + step], minlength=components.count + 1)
-    sizes[0] = 0
-    return sizes
+    return counts(components.labels, components.count)
 
 
 def component_boxes(components: Components) -> list[Box]:
@@ -77,8 +99,14 @@ def component_boxes(components: Components) -> list[Box]:
     return [Box(Index3(*(s.start for s in box)), Index3(*(s.stop for s in box))) for box in found]
 
 
-def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
+@overload
+def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]: ...
+@overload
+def keep(components: TensorComponents, kept: NDArray[np.bool_]) -> "Tensor": ...
+def keep(components: Components | TensorComponents, kept: NDArray[np.bool_]) -> "NDArray[np.bool_] | Tensor":
     """The mask (Z, Y, X) of the components whose entry in kept (count + 1,) is true; never background.
+
+    It lies where the labels lie.
 
     Raises:
         ValueError: kept has not one entry for the background and one for each component.
@@ -87,7 +115,12 @@ def keep(components: Components, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
         raise ValueError(f"expected {components.count + 1} entries (background first), got shape {kept.shape}")
     table = kept.astype(np.bool_)
     table[0] = False
-    return table[components.labels]
+    if isinstance(components, Components):
+        return table[components.labels]
+    import torch
+
+    labels = components.labels
+    return torch.from_numpy(table).to(labels.device).index_select(0, labels.reshape(-1)).reshape(labels.shape)
 
 
 @lru_cache(maxsize=1)

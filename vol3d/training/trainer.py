@@ -1,6 +1,7 @@
 """The loop: batches in, events out. It knows no files, no data sets and no clock but its own."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -207,15 +208,17 @@ class Trainer:
         rate = self.course.rate * self._slower
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        loss = self._gradients(batch)
+        found = self._gradients(batch)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
-        if self.team.any(not torch.isfinite(loss + norm)):
+        # Both are waited for here alone, so that a GPU updates while the next step is prepared.
+        loss, length = torch.stack((found, norm)).tolist()
+        if self.team.any(not math.isfinite(loss + length)):
             self._skip(batch, on_event)
             return
         self._bad_cases.clear()
         self.optimiser.step()
         self._average()
-        self._epoch_losses.append(float(loss))
+        self._epoch_losses.append(loss)
 
     def _gradients(self, batch: PatchBatch) -> Tensor:
         """The loss of a batch, with its gradients left at the parameters."""
