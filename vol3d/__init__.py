@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from vol3d.tasks.run import Run, load_run
     from vol3d.tasks.sliding_window import sliding_window
     from vol3d.tasks.train import train
+    from vol3d.tasks.tune import tune
     from vol3d.training.losses import register_loss
     from vol3d.viewer.error_map import error_map
     from vol3d.volume.volume import Volume
@@ -56,6 +57,7 @@ __all__ = [
     "save_volume",
     "sliding_window",
     "train",
+    "tune",
 ]
 
 _WHERE = {
@@ -75,6 +77,7 @@ _WHERE = {
     "save_volume": "files.whole",
     "sliding_window": "tasks.sliding_window",
     "train": "tasks.train",
+    "tune": "tasks.tune",
 }
 
 

@@ -26,6 +26,11 @@ SOMETIMES = {
     "info": {"failed.*", "volumes[].warnings[]"},
     "predict": {"failed.*", "volumes[].probability", *(f"volumes[].forms[].tried[].{name}" for name in TRIED)},
     "view": {"notes[]"},
+    "tune": {
+        "operating_points.*.steps[].*.*",
+        "plans[]",
+        *(f"regions.*.{name}.*.*" for name in ("settings", "from", "to")),
+    },
 }
 
 
@@ -134,6 +139,7 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     areas = {"dice_area", "surface_dice_area", "best_threshold", "plateau_width"}
     assert set(trained["best"]) <= {"dice", "surface_dice", "hit", "fp", "miss", "step", *areas}
     checked("cross-validate", run)
+    checked("tune", run)
 
     case = data / "kidney_1"
     predicted = checked("predict", case / "images", "--model", run, "--out", out, "--organ-mask", case / "kidney_mask")

@@ -35,7 +35,10 @@ def test_the_point_that_is_named_runs() -> None:
     [
         ("operating_point=weak", "expected one of best, strict, none, got 'weak'"),
         ("operating_points={best: []}", "'best' is what steps says"),
-        ("operating_points.strict=[{largest: {count: 0}}]", "operating_points.strict: largest: count must be 1 or more"),
+        (
+            "operating_points.strict=[{largest: {count: 0}}]",
+            "operating_points.strict: largest: count must be 1 or more",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(override: str, told: str) -> None:

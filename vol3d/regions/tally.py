@@ -73,8 +73,7 @@ def _by_place(labels: NDArray[np.int32], count: int) -> Counts:
     first[labels[::-1] - 1] = np.arange(labels.size)[::-1]  # of several values for one entry the last stays
     place: Counts = np.empty(count, dtype=np.int64)
     place[np.argsort(first)] = np.arange(count)
-    numbers: Counts = place[labels - 1]
-    return numbers
+    return place[labels - 1]
 
 
 def with_enough(found: Tally, amounts: Counts, least: Sequence[int]) -> Kept:
@@ -86,7 +85,8 @@ def with_enough(found: Tally, amounts: Counts, least: Sequence[int]) -> Kept:
 
     def reaching(counts: Counts) -> Counts:
         each = [np.bincount(rung, weights=row, minlength=len(least) + 1) for row in counts]
-        return np.rint(np.stack(each)[:, :0:-1].cumsum(axis=1)[:, ::-1]).astype(np.int64)
+        sums: Counts = np.rint(np.stack(each)[:, :0:-1].cumsum(axis=1)[:, ::-1]).astype(np.int64)
+        return sums
 
     return Kept(reaching(found.counted), reaching(found.hits))
 

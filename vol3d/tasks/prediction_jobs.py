@@ -104,7 +104,7 @@ def jobs_of(
             raise UsageError(f"several volumes would be written to {target}: rename one of them")
         if target.resolve() in inputs:
             raise UsageError(f"{target} is an input: give another --out")
-    masks = {} if organ.masks is None else _organ_masks(found, organ.masks, run.slices)
+    masks = {} if organ.masks is None else organ_masks(found, organ.masks, run.slices)
     return [
         Job(volume, target, masks.get(volume.name), _made_from(volume, masks.get(volume.name), run, organ, spacing))
         for volume, target in zip(found, targets, strict=True)
@@ -138,8 +138,12 @@ def _run_made_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _organ_masks(found: Sequence[FoundVolume], organ_mask: Path, slices: Slices) -> dict[str, Path]:
-    """Each volume's organ mask: of the same name in a table of cases or a folder."""
+def organ_masks(found: Sequence[FoundVolume], organ_mask: Path, slices: Slices) -> dict[str, Path]:
+    """Each volume's organ mask: of the same name in a table of cases or a folder.
+
+    Raises:
+        InputError: a volume has none.
+    """
     if is_told(organ_mask):
         masks = {case.name: case.organ_mask for case in detect(organ_mask).cases if case.organ_mask}
     else:
