@@ -29,6 +29,11 @@ SOMETIMES = {
     "predict": {"failed.*", "volumes[].probability", *(f"volumes[].forms[].tried[].{name}" for name in TRIED)},
     "postprocess": {"failed.*"},
     "view": {"notes[]"},
+    "tune": {
+        "operating_points.*.steps[].*.*",
+        "plans[]",
+        *(f"regions.*.{name}.*.*" for name in ("settings", "from", "to")),
+    },
 }
 
 
@@ -137,6 +142,7 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     areas = {"dice_area", "surface_dice_area", "best_threshold", "plateau_width"}
     assert set(trained["best"]) <= {"dice", "surface_dice", "hit", "fp", "miss", "step", *areas}
     checked("cross-validate", run)
+    checked("tune", run)
 
     case = data / "kidney_1"
     how = ("--model", run, "--out", out, "--save-probability")

@@ -24,6 +24,7 @@ COMMANDS = (
     "view",
     "evaluate",
     "cross-validate",
+    "tune",
     "postprocess",
     "plan",
     "info",
