@@ -18,6 +18,7 @@ from vol3d.postprocess import steps as steps_module
 from vol3d.postprocess.blocks import LocalStep
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Scene, Step, StepReport
 from vol3d.postprocess.steps import STEPS, TensorStore, apply_steps, steps_from
+from vol3d.postprocess.tensor_store import on_host
 
 
 def test_every_step_is_drawn_here() -> None:
@@ -62,6 +63,20 @@ def test_steps_built_in_run_on_tensors(ran: list[tuple[str, bool]], rng: np.rand
     assert report == expected.report
     np.testing.assert_array_equal(found, expected.masks)
     assert 0 < found.sum() != masks.sum()
+
+
+def test_tensors_in_tensors_out(ran: list[tuple[str, bool]], rng: np.random.Generator) -> None:
+    masks, scene = case(rng)
+    steps = steps_from(CHAIN)
+    expected = apply_steps(masks, steps, scene)
+    ran.clear()
+    there = {name: torch.tensor(getattr(scene, name)) for name in ("probability", "image", "organ")}
+    given = torch.from_numpy(masks.copy())
+    found = apply_steps(given, steps, replace(scene, **there))
+    assert {on_tensor for _, on_tensor in ran} == {True}
+    assert found.report == expected.report
+    np.testing.assert_array_equal(found.masks.numpy(), expected.masks)
+    np.testing.assert_array_equal(given.numpy(), masks)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +199,7 @@ def test_a_store_is_read_and_written_in_place() -> None:
     store.channel(1).write(box, torch.ones((1, *box.shape)))
     assert (tuple(store.shape), store.channels, store.dtype) == ((4, 5, 6), 2, np.float16)
     assert store.tensor.sum() == store.tensor[1, 1:3, :, 2:4].sum() == 20
-    view = tensors.on_host(store)
+    view = on_host(store)
     view.write(box, np.full((2, *box.shape), 3, dtype=np.float16))
     assert isinstance(view.read(box), np.ndarray)
     assert store.read(box).sum() == 120

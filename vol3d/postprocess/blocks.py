@@ -20,7 +20,8 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.postprocess.scene import Applied, Mask, RegionScene, Step, StepReport
-from vol3d.postprocess.tensors import TensorStore, part_voxels
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.postprocess.tensors import part_voxels
 from vol3d.regions.blocks import LabelledSlab, Measure, join_slabs
 from vol3d.regions.components import Components, Connectivity, keep, label
 from vol3d.regions.library import library

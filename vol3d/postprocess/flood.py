@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vol3d.postprocess.blocks import BlockStep, Part, Region
 from vol3d.postprocess.growth import Grow
@@ -17,7 +16,6 @@ from vol3d.postprocess.quantile import streamed_median, streamed_quantiles
 from vol3d.postprocess.scene import Locality, Mask
 from vol3d.regions.blocks import SEEDS, VOXELS
 from vol3d.regions.components import Connectivity
-from vol3d.regions.library import as_numpy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +66,8 @@ class GrowRange(Grow, BlockStep):
     def _range(self, region: Region) -> tuple[float, float]:
         """The lowest and the highest grey value to flood through; (nan, nan) if the mask is empty."""
 
-        def inside() -> Iterator[NDArray[Any]]:
-            return (as_numpy(part.scene.image[part.mask]) for part in region.parts() if part.mask.any())
+        def inside() -> Iterator[Any]:
+            return (part.scene.image[part.mask] for part in region.parts() if part.mask.any())
 
         dtype = region.scene.image_dtype
         if self.tolerance is not None:

@@ -1,4 +1,4 @@
-"""The exact median and quantiles of values that need not fit in memory."""
+"""The exact median, quantiles and values of any rank, of values that need not fit in memory."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3d.postprocess.tensor_digits import digit_counts
+
 VALUES_AT_ONCE = 1 << 20
 _DIGIT = 16  # bits that one pass tells
 _DIGITS = 1 << _DIGIT
 
 Counts = dict[int, NDArray[np.int64]]
 
-
-Pieces = Callable[[], Iterable[NDArray[Any]]]
-"""Gives the values, the same at every call."""
+Pieces = Callable[[], Iterable[Any]]
+"""Gives the values, the same at every call, as arrays or as tensors, whose digits are counted where they lie."""
 
 
 def streamed_median(values: Pieces, dtype: np.dtype[Any]) -> float:
@@ -39,7 +40,7 @@ def streamed_quantiles(values: Pieces, dtype: np.dtype[Any], shares: Sequence[fl
 
 
 def streamed_ranks(values: Pieces, dtype: np.dtype[Any], ranks: Callable[[int], Sequence[int]]) -> list[float]:
-    """The values of some ranks, 0 that of the smallest; ranks says which of how many. All else is streamed_median's."""
+    """The values of some ranks, 0 that of the smallest; ranks says which of how many. NaN as above."""
     kind = np.result_type(dtype, np.float32)
     first = 8 * kind.itemsize - _DIGIT
     counts = _digits(values(), kind, first, [0])
@@ -57,17 +58,33 @@ def streamed_ranks(values: Pieces, dtype: np.dtype[Any], ranks: Callable[[int], 
     return [_value(key, kind) for key in begins]
 
 
-def _digits(pieces: Iterable[NDArray[Any]], kind: np.dtype[Any], shift: int, begins: list[int]) -> Counts:
+def _digits(pieces: Iterable[Any], kind: np.dtype[Any], shift: int, begins: Sequence[int]) -> Counts:
     """How often each digit follows each beginning; no digit at all where a value is NaN."""
     counts: Counts = {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
     for piece in pieces:
-        for start in range(0, piece.size, VALUES_AT_ONCE):
-            part = piece[start : start + VALUES_AT_ONCE].astype(kind)
-            if np.isnan(part).any():
-                return {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
-            tops, digits = np.divmod(_keys(part) >> np.uint64(shift), np.uint64(_DIGITS))
-            for begin, count in counts.items():
-                count += np.bincount(digits[tops == begin].astype(np.int64), minlength=_DIGITS)
+        found = (
+            _digits_of(piece, kind, shift, list(counts))
+            if isinstance(piece, np.ndarray)
+            else digit_counts(piece, shift, list(counts), wide=kind.itemsize == 8, bits=_DIGIT)
+        )
+        if found is None:
+            return {begin: np.zeros(_DIGITS, dtype=np.int64) for begin in begins}
+        for count, more in zip(counts.values(), found, strict=True):
+            count += more
+    return counts
+
+
+def _digits_of(
+    piece: NDArray[Any], kind: np.dtype[Any], shift: int, begins: Sequence[int]
+) -> list[NDArray[np.int64]] | None:
+    counts = [np.zeros(_DIGITS, dtype=np.int64) for _ in begins]
+    for start in range(0, piece.size, VALUES_AT_ONCE):
+        part = piece[start : start + VALUES_AT_ONCE].astype(kind)
+        if np.isnan(part).any():
+            return None
+        tops, digits = np.divmod(_keys(part) >> np.uint64(shift), np.uint64(_DIGITS))
+        for count, begin in zip(counts, begins, strict=True):
+            count += np.bincount(digits[tops == begin].astype(np.int64), minlength=_DIGITS)
     return counts
 
 

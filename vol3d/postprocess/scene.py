@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
+from vol3d.postprocess.tensor_store import TensorStore
 from vol3d.preprocess.margin import FalloffView, MarginView
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import ArraySource, ArrayStore, VolumeSource, VolumeStore
+from vol3d.volume.source import ArrayStore, VolumeSource, VolumeStore
 
 Mask = NDArray[np.bool_]
 
@@ -78,7 +80,7 @@ class StoredScene:
 
 @dataclass(frozen=True)
 class Scene:
-    """A StoredScene of arrays in memory, or memory-mapped; none is ever modified.
+    """A StoredScene of arrays in memory, or memory-mapped, or of tensors on a device; none is ever modified.
 
     probability is (R, Z, Y, X) float in [0, 1], one channel per region (no background); image is
     (Z, Y, X), the first channel's grey values as the plan normalises them; organ is (Z, Y, X) bool.
@@ -89,24 +91,29 @@ class Scene:
 
     spacing: Spacing
     regions: tuple[str, ...]
-    probability: NDArray[Any] | None = None
-    image: NDArray[Any] | None = None
-    organ: Mask | None = None
+    probability: NDArray[Any] | Tensor | None = None
+    image: NDArray[Any] | Tensor | None = None
+    organ: Mask | Tensor | None = None
 
     def __post_init__(self) -> None:
         self.stored()
 
     def stored(self) -> StoredScene:
         """The same, read box by box."""
-        affine = from_spacing(self.spacing)
         p, image, organ = self.probability, self.image, self.organ
         return StoredScene(
             self.spacing,
             self.regions,
-            None if p is None else ArrayStore(p, affine),
-            None if image is None else ArraySource(image[None], affine),
-            None if organ is None else ArraySource(organ[None], affine),
+            None if p is None else store_of(p, self.spacing),
+            None if image is None else store_of(image[None], self.spacing),
+            None if organ is None else store_of(organ[None], self.spacing),
         )
+
+
+def store_of(voxels: NDArray[Any] | Tensor, spacing: Spacing) -> VolumeStore:
+    """A store over a (C, Z, Y, X) array or tensor."""
+    affine = from_spacing(spacing)
+    return ArrayStore(voxels, affine) if isinstance(voxels, np.ndarray) else TensorStore(voxels, affine)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import reduce
 from operator import or_
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vol3d.errors import unknown_name
-from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.postprocess.blocks import run_step
 from vol3d.postprocess.filter import ComponentFilter
@@ -27,11 +27,12 @@ from vol3d.postprocess.growth import GrowSlices
 from vol3d.postprocess.lumens import CloseLumens
 from vol3d.postprocess.morphology import CloseGaps, FillHoles, RemoveThin, Smooth
 from vol3d.postprocess.neighbours import GrowNeighbours
-from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
+from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene, store_of
 from vol3d.postprocess.size import Largest, SizeFilter
-from vol3d.postprocess.tensors import TensorStore, lies_there, on_device, on_host, scene_on_host
+from vol3d.postprocess.tensor_store import TensorStore, on_host
+from vol3d.postprocess.tensors import lies_there, on_device, scene_on_host
 from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
-from vol3d.volume.source import ArrayStore, VolumeStore
+from vol3d.volume.source import VolumeStore
 
 __all__ = [
     "STEPS",
@@ -80,11 +81,14 @@ STEPS: dict[str, type[Step]] = {
 StepClass = TypeVar("StepClass", bound=type[Step])
 
 
+Masks = TypeVar("Masks", Mask, Tensor)
+
+
 @dataclass(frozen=True)
-class StepsResult:
+class StepsResult(Generic[Masks]):
     """The new masks (R, Z, Y, X), and a report per step and region in the order they ran."""
 
-    masks: Mask
+    masks: Masks
     report: tuple[StepReport, ...]
 
 
@@ -93,8 +97,10 @@ def needs(steps: Sequence[Step]) -> Needs:
     return reduce(or_, (step.needs() for step in steps), Needs())
 
 
-def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult:
+def apply_steps(masks: Masks, steps: Sequence[Step], scene: Scene) -> StepsResult[Masks]:
     """Run the steps in order on masks (R, Z, Y, X), one per region of the scene; masks is not modified.
+
+    Of a tensor they are made on its device, as apply_in_blocks tells, and come to the same.
 
     Raises:
         ValueError: masks do not fit the scene, a step names a region that is not there, or the scene
@@ -102,9 +108,10 @@ def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult
         UsageError: a step answers something else than an Applied with a bool mask of the same shape.
     """
     if masks.ndim != 4:
-        raise ValueError(f"expected masks (R, Z, Y, X), got shape {masks.shape}")
-    store = ArrayStore(masks.copy(), from_spacing(scene.spacing))
-    return StepsResult(store.array, apply_in_blocks(store, steps, scene.stored(), planes=masks.shape[1]))
+        raise ValueError(f"expected masks (R, Z, Y, X), got shape {tuple(masks.shape)}")
+    new = masks.copy() if isinstance(masks, np.ndarray) else masks.clone()
+    planes = masks.shape[1] if isinstance(masks, np.ndarray) else None
+    return StepsResult(new, apply_in_blocks(store_of(new, scene.spacing), steps, scene.stored(), planes=planes))
 
 
 def apply_in_blocks(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vol3d.postprocess.blocks import BlockStep, LocalStep, Part, Region
@@ -18,7 +17,7 @@ from vol3d.postprocess.quantile import streamed_ranks
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene
 from vol3d.regions.blocks import SEEDS
 from vol3d.regions.components import Connectivity
-from vol3d.regions.library import as_numpy, library
+from vol3d.regions.library import library
 
 
 def decide(
@@ -128,8 +127,8 @@ class TopShare(BlockStep):
             p = part.scene.probability
             return (p > 0) & part.scene.organ if self.within == "organ" else p > 0
 
-        def values() -> Iterator[NDArray[Any]]:
-            return (as_numpy(part.scene.probability[possible(part)]) for part in region.parts())
+        def values() -> Iterator[Any]:
+            return (part.scene.probability[possible(part)] for part in region.parts())
 
         total = region.store.shape.voxels
         if self.within == "organ":

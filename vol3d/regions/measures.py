@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from vol3d.geometry.box import Box
 from vol3d.regions.blocks import Indices, LabelledSlab, Measure
 from vol3d.regions.components import component_boxes
-from vol3d.regions.library import as_numpy
 from vol3d.regions.reduce import counts, highest, probability_sums
 from vol3d.shapes import Spacing
 
@@ -53,6 +52,11 @@ def counted(mask: Read) -> Measure:
 
 
 def _moments(slab: LabelledSlab) -> Indices:
+    labels = slab.components.labels
+    if not isinstance(labels, np.ndarray):
+        from vol3d.regions import tensor_tables  # who has a tensor has loaded torch
+
+        return tensor_tables.moments(labels, slab.components.count, slab.start)
     result = _zeros(slab, 9)
     for inside, labels in _pieces(slab):
         places = np.unravel_index(inside, slab.components.labels.shape)
@@ -118,7 +122,7 @@ def form(voxels: Indices, moments: Indices, spacing: Spacing) -> Form:
 
 def _pieces(slab: LabelledSlab) -> Iterator[tuple[Indices, NDArray[np.int32]]]:
     """Where there are components in the flat slab, and their labels, some at a time."""
-    flat = as_numpy(slab.components.labels).reshape(-1)
+    flat = slab.components.labels.reshape(-1)
     step = max(_AT_ONCE, slab.components.count)  # so that the tables do not dominate
     for start in range(0, flat.size, step):
         inside = np.flatnonzero(flat[start : start + step]) + start

@@ -19,7 +19,8 @@ from vol3d.geometry.box import Box
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Step, StoredScene
 from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
-from vol3d.postprocess.tensors import TensorStore, has_room
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.postprocess.tensors import has_room
 from vol3d.postprocess.threshold import decide, decoded, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
