@@ -1,5 +1,6 @@
 """Wherever a volume is cut, the steps come to the same: what they come to on whole arrays."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -362,3 +363,19 @@ def test_a_step_may_say_how_it_is_cut(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(below[0][1:], mask[:-1])
         np.testing.assert_array_equal(busiest[0].sum(axis=(1, 2)), np.where(sums == sums.max(), sums, 0))
         assert [below[1][0].note, busiest[1][0].note] == ["one up", str(sums.max())]
+
+
+def test_a_report_tells_how_long_its_step_took() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Slow(Step):
+        name: ClassVar[str] = "slow"
+        locality: ClassVar[Locality] = "whole"
+
+        def apply(self, mask: Mask, scene: RegionScene) -> Applied:  # noqa: ARG002
+            time.sleep(0.03)
+            return Applied(mask)
+
+    mask = np.ones((3, 4, 5), np.bool_)
+    (slow,) = cut(Slow(), mask, Scene(SPACING, ("vessel",)), None)[1]
+    assert 0.03 <= slow.seconds < 3
+    assert slow == StepReport("slow", "vessel", mask.size, 0, 0)

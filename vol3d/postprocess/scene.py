@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -69,9 +69,9 @@ class StoredScene:
 
     def grids(self) -> Iterator[tuple[str, Shape3]]:
         """Name and (z, y, x) shape of each volume that is there."""
-        for field in fields(Needs):
-            if (source := getattr(self, field.name)) is not None:
-                yield field.name, source.shape
+        for need in fields(Needs):
+            if (source := getattr(self, need.name)) is not None:
+                yield need.name, source.shape
 
     def missing(self, needs: Needs) -> tuple[str, ...]:
         """What needs asks for and is not there."""
@@ -189,7 +189,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step did to one region, in voxels, and where it ran."""
+    """What one step did to one region, in voxels, where it ran and for how long; equal in spite of the time."""
 
     step: str
     region: str
@@ -198,6 +198,7 @@ class StepReport:
     added: int
     note: str = ""
     device: str = "cpu"
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def voxels_after(self) -> int:

@@ -24,7 +24,7 @@ from vol3d.files.probabilities import probability_names
 from vol3d.files.runs import fold_folders
 from vol3d.files.volumes import FoundVolume, create_volume, find_volumes, open_volume
 from vol3d.postprocess.scene import StepReport
-from vol3d.postprocess.steps import gated, needs, runs_of, steps_from
+from vol3d.postprocess.steps import gated, needs, runs_of
 from vol3d.preprocess.orient import turned_onto
 from vol3d.tasks.assemble import check_step_regions
 from vol3d.tasks.models import check_overrides, overridden
@@ -122,7 +122,7 @@ def _settings(
 
 def _recipe(settings: Plan | Config, *, organ_given: bool, image_given: bool) -> Recipe:
     """The settings with the steps to run, once all that these look at is there."""
-    steps = steps_from(list(settings.postprocess.steps))
+    steps = settings.postprocess.chosen()
     if organ_given:
         steps = gated(steps)
     for step in steps:

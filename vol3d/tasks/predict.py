@@ -94,6 +94,9 @@ def predict(
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)
     check_organ(organs, organ_model, organ_margin)
+    settings = run.models[0].plan.postprocess
+    if settings.operating_points:
+        reporter.note(f"operating point {settings.operating_point} of {', '.join(settings.points())}")
     organ_run = None
     if organ_model is not None:
         exact = ["inference.deterministic=true"] if run.is_deterministic else []

@@ -16,7 +16,7 @@ from vol3d.files.nnunet import is_nnunet
 from vol3d.files.volumes import Slices
 from vol3d.geometry.affine import spacing_of
 from vol3d.postprocess.scene import Step
-from vol3d.postprocess.steps import gated, needs, steps_from
+from vol3d.postprocess.steps import gated, needs
 from vol3d.preprocess.pipeline import network_shape
 from vol3d.shapes import Spacing
 from vol3d.tasks.assemble import choose_devices
@@ -202,7 +202,7 @@ class Run:
             UsageError: a step, or the models' normalisation, needs an organ mask and none is given.
         """
         check_organ_for(self.models, organ_given)
-        steps = steps_from(list(self.models[0].plan.postprocess.steps))
+        steps = self.models[0].plan.postprocess.chosen()
         if organ_given and not crops:
             return gated(steps)
         if needs(steps).organ and not organ_given:
