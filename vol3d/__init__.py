@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from vol3d.tasks.run import Run, load_run
     from vol3d.tasks.sliding_window import sliding_window
     from vol3d.tasks.train import train
+    from vol3d.tasks.tune import tune
     from vol3d.training.losses import register_loss
     from vol3d.viewer.error_map import error_map
     from vol3d.volume.volume import Volume
@@ -58,6 +59,7 @@ __all__ = [
     "save_volume",
     "sliding_window",
     "train",
+    "tune",
 ]
 
 _WHERE = {
@@ -78,6 +80,7 @@ _WHERE = {
     "save_volume": "files.whole",
     "sliding_window": "tasks.sliding_window",
     "train": "tasks.train",
+    "tune": "tasks.tune",
 }
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vol3d.errors import UsageError
+from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
@@ -17,16 +18,18 @@ from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Scene, Step
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.steps import STEPS, apply_steps, needs, register_step, steps_from, steps_to
-from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
 from vol3d.shapes import Spacing
 
 SPACING = Spacing(0.8, 1.0, 3.0)
 EVERY_STEP: tuple[Step, ...] = (
     Threshold(threshold=0.4),
+    TopShare(share=0.2),
     Hysteresis(seed_threshold=0.8, grow_threshold=0.3, min_seed_voxels=2, connectivity=18),
     Presence(seed_threshold=0.6, min_seed_voxels=3),
     SizeFilter(min_volume_mm3=5.0, connectivity=6),
     Largest(count=2),
+    ComponentFilter(min_peak_probability=0.5, max_organ_distance_mm=1.0),
     FillHoles(max_volume_mm3=3.0),
     FillHoles(),
     CloseGaps(radius_mm=1.0),
@@ -35,6 +38,7 @@ EVERY_STEP: tuple[Step, ...] = (
     Smooth(sigma_mm=0.9),
     OrganGate(margin_mm=-1.0),
     OrganGate(margin_mm=0.9),
+    OrganGate(falloff_mm=2.0, threshold=0.4),
     GrowSlices(tolerance=1.0, min_probability=0.2, within="organ", max_growth=None),
     GrowRange(tolerance=1.0, max_distance_mm=2.0),
     GrowNeighbours(tolerance=1.0, within="organ", connectivity=6),
@@ -196,10 +200,10 @@ def test_plain_data_and_back() -> None:
         ([3], "expected one step as"),
         ([{"size_filer": {}}], "unknown step 'size_filer', did you mean 'size_filter'"),
         ([{"size_filter": {"min_volume": 1}}], "size_filter: the field 'min_volume' .* did you mean 'min_volume_mm3'"),
-        ([{"size_filter": {}}], "size_filter needs min_volume_mm3"),
+        ([{"size_filter": {}}], "size_filter needs one of min_volume_mm3 and min_voxels"),
         ([{"size_filter": 3}], "size_filter: expected its fields"),
-        ([{"size_filter": {"min_volume_mm3": "5e-3"}}], "min_volume_mm3 must be a number, got '5e-3'"),
-        ([{"size_filter": {"min_volume_mm3": True}}], "min_volume_mm3 must be a number, got True"),
+        ([{"size_filter": {"min_volume_mm3": "5e-3"}}], "min_volume_mm3 must be a number or null, got '5e-3'"),
+        ([{"size_filter": {"min_volume_mm3": True}}], "min_volume_mm3 must be a number or null, got True"),
         ([{"size_filter": {"min_volume_mm3": -1}}], "size_filter: min_volume_mm3 must be zero or more .* got -1"),
         ([{"size_filter": {"min_volume_mm3": float("nan")}}], "min_volume_mm3 must be .* got nan"),
         ([{"size_filter": {"min_volume_mm3": 1, "connectivity": 8}}], "connectivity must be one of 6, 18, 26, got 8"),

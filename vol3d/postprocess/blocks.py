@@ -5,6 +5,7 @@ region as often as it needs. Any other step is given the whole region. What come
 where the region is cut, and a region in memory is one that is not cut.
 """
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -209,6 +210,7 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
     Raises:
         UsageError: the step answers something else than an Applied with a bool mask of the same shape.
     """
+    start = time.perf_counter()
     if isinstance(step, BlockStep) and type(step).apply is BlockStep.apply:
         region = Region(store, scene, planes)
         note = step.run(region)
@@ -219,7 +221,8 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
         region = Region(store, scene, planes=store.shape.z)
         note = _applied(step, region)
     device = str(store.device) if isinstance(store, TensorStore) else "cpu"
-    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, device)
+    seconds = round(time.perf_counter() - start, 6)
+    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, device, seconds)
 
 
 def _applied(step: Step, region: Region, reach: int = 0) -> str:

@@ -24,7 +24,7 @@ def streamed_median(values: Pieces, dtype: np.dtype[Any]) -> float:
     Values that float32 holds are gone through twice, others four times. Without a value, or with one that
     is NaN, the median is NaN.
     """
-    return sum(_ranked(values, dtype, lambda total: [(total - 1) // 2, total // 2])) / 2
+    return sum(streamed_ranks(values, dtype, lambda total: [(total - 1) // 2, total // 2])) / 2
 
 
 def streamed_quantiles(values: Pieces, dtype: np.dtype[Any], shares: Sequence[float]) -> list[float]:
@@ -33,25 +33,27 @@ def streamed_quantiles(values: Pieces, dtype: np.dtype[Any], shares: Sequence[fl
     It is one of the values (NumPy's method "inverted_cdf"); the share 0 gives the smallest.
     """
     # The product may be above a whole number by its rounding alone.
-    return _ranked(values, dtype, lambda total: [max(0, math.ceil(share * total - 1e-6) - 1) for share in shares])
+    return streamed_ranks(
+        values, dtype, lambda total: [max(0, math.ceil(share * total - 1e-6) - 1) for share in shares]
+    )
 
 
-def _ranked(values: Pieces, dtype: np.dtype[Any], ranks_of: Callable[[int], list[int]]) -> list[float]:
-    """The values at some ranks, from 0 on, which hang on how many there are."""
+def streamed_ranks(values: Pieces, dtype: np.dtype[Any], ranks: Callable[[int], Sequence[int]]) -> list[float]:
+    """The values of some ranks, 0 that of the smallest; ranks says which of how many. All else is streamed_median's."""
     kind = np.result_type(dtype, np.float32)
-    # Every pass finds one digit more of each: among the values that begin with those known so far.
-    begins = [0] * len(ranks_of(1))
     first = 8 * kind.itemsize - _DIGIT
+    counts = _digits(values(), kind, first, [0])
+    left = list(ranks(int(counts[0].sum())))
+    begins = [0] * len(left)
+    # Every pass finds one digit more of each: among the values that begin with those known so far.
     for shift in range(first, -1, -_DIGIT):
-        counts = _digits(values(), kind, shift, begins)
+        counts = counts if shift == first else _digits(values(), kind, shift, begins)
         if not any(count.any() for count in counts.values()):
-            return [math.nan] * len(begins)
-        if shift == first:
-            ranks = ranks_of(int(counts[0].sum()))
-        for n, (begin, rank) in enumerate(zip(begins, ranks, strict=True)):
+            return [math.nan] * len(left)
+        for n, (begin, rank) in enumerate(zip(begins, left, strict=True)):
             below = counts[begin].cumsum()
             digit = int(np.searchsorted(below, rank, side="right"))
-            begins[n], ranks[n] = begin * _DIGITS + digit, rank - (int(below[digit - 1]) if digit else 0)
+            begins[n], left[n] = begin * _DIGITS + digit, rank - (int(below[digit - 1]) if digit else 0)
     return [_value(key, kind) for key in begins]
 
 

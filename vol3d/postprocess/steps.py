@@ -6,7 +6,7 @@ register_step.
 
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import reduce
@@ -20,6 +20,7 @@ from vol3d.errors import unknown_name
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.postprocess.blocks import run_step
+from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
@@ -29,7 +30,7 @@ from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.tensors import TensorStore, lies_there, on_device, on_host, scene_on_host
-from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
 from vol3d.volume.source import ArrayStore, VolumeStore
 
 __all__ = [
@@ -44,8 +45,10 @@ __all__ = [
     "TensorStore",
     "apply_in_blocks",
     "apply_steps",
+    "gated",
     "needs",
     "register_step",
+    "runs_of",
     "steps_from",
     "steps_to",
 ]
@@ -56,10 +59,12 @@ STEPS: dict[str, type[Step]] = {
     step.name: step
     for step in (
         Threshold,
+        TopShare,
         Hysteresis,
         Presence,
         SizeFilter,
         Largest,
+        ComponentFilter,
         FillHoles,
         CloseGaps,
         CloseLumens,
@@ -103,12 +108,18 @@ def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult
 
 
 def apply_in_blocks(
-    masks: VolumeStore, steps: Sequence[Step], scene: StoredScene, *, planes: int | None = None
+    masks: VolumeStore,
+    steps: Sequence[Step],
+    scene: StoredScene,
+    *,
+    planes: int | None = None,
+    told: Callable[[StepReport], None] | None = None,
 ) -> tuple[StepReport, ...]:
     """Run the steps in order on a store of masks, a channel per region of the scene, which they rewrite.
 
     The masks come out the same for any number of planes that are worked on at once; None takes as many as
-    memory of a few hundred MB allows. Steps that cannot be cut are given the whole region.
+    memory of a few hundred MB allows. Steps that cannot be cut are given the whole region. told hears what
+    each step did as soon as it is done.
 
     Masks in a TensorStore are rewritten on its device, by all steps that take tensors and find room there:
     what they need of the scene is copied to it unless it is there. The others see arrays. Masks and counts are
@@ -121,12 +132,30 @@ def apply_in_blocks(
     there = scene
     if isinstance(masks, TensorStore):
         there = on_device(scene, needs([step for step in steps if step.takes_tensors()]), masks.device)
-    return tuple(
-        _run(step, masks.channel(number), there, number, planes)
-        for step in steps
-        for number, region in enumerate(scene.regions)
-        if step.region in (ALL, region)
-    )
+    reports = []
+    for step, number in runs_of(steps, scene.regions):
+        reports.append(_run(step, masks.channel(number), there, number, planes))
+        if told is not None:
+            told(reports[-1])
+    return tuple(reports)
+
+
+def runs_of(steps: Sequence[Step], regions: Sequence[str]) -> list[tuple[Step, int]]:
+    """Which step runs on which region, by its number, in order."""
+    return [(step, number) for step in steps for number, region in enumerate(regions) if step.region in (ALL, region)]
+
+
+def gated(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Steps for a volume with an organ mask: one that none of them looks at gates as early as nothing can undo it.
+
+    That is after the last step that looks at the probability or the image: such a step can bring
+    back what lies outside.
+    """
+    if needs(steps).organ:
+        return steps
+    looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]
+    at = max(looking, default=0)
+    return (*steps[:at], OrganGate(), *steps[at:])
 
 
 def _run(step: Step, store: VolumeStore, scene: StoredScene, number: int, planes: int | None) -> StepReport:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csgraph
 
+from vol3d.geometry.box import Box
 from vol3d.regions.components import Components, Connectivity, comparable
 from vol3d.regions.library import as_numpy
 from vol3d.regions.reduce import counts, first_places, occurs
-from vol3d.shapes import Shape3
+from vol3d.shapes import Index3, Shape3
 
 Indices = NDArray[np.int64]
 
@@ -37,10 +38,15 @@ class LabelledSlab:
     volume: Shape3
     grey: NDArray[Any] | None = None
 
+    @property
+    def box(self) -> Box:
+        """Its place in the volume."""
+        return Box.at(Index3(self.start, 0, 0), Shape3(len(self.components.labels), self.volume.y, self.volume.x))
+
 
 @dataclass(frozen=True)
 class Measure:
-    """What is told of each component of a slab, (count + 1,) by label, and how two parts of one component become one.
+    """What is told of each component of a slab, (count + 1, ...) by label, and how two parts of one become one.
 
     The background's entry, the first, says nothing.
     """
@@ -51,7 +57,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Joined:
-    """The components 1 to count of a whole volume, and a table (count + 1,) for each measure, indexed by component.
+    """The components 1 to count of a whole volume, and a table (count + 1, ...) for each measure, indexed by component.
 
     numbers holds, slab by slab, the component of each label, (labels + 1,): 0 for the background.
     """
@@ -93,7 +99,7 @@ def join_slabs(
         whole = np.concatenate(parts)
         parts.clear()
         measure.join.at(whole, into, whole[moved])
-        measured.append(np.delete(whole, moved))
+        measured.append(np.delete(whole, moved, axis=0))
     by_slab = (np.append(numbers[:1], numbers[a + 1 : b + 1]) for a, b in pairwise(ends))
     return Joined(tuple(by_slab), ends[-1] - moved.size, tuple(measured))
 
