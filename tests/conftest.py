@@ -1,15 +1,21 @@
 """What the tests share: real data where it lies beside the checkout, and lopsided volumes."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 from numpy.typing import NDArray
 from tiny import TINY_TRAINING, write_tiny_data
 
 ROOT = Path(__file__).parent.parent
+
+# Without a GPU its kernels run in Triton's interpreter. Triton asks when it is first imported.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(scope="session")

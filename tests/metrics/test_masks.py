@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from vol3d.metrics import assd_mm, dice, iou, surface_dice, surface_overlap
 from vol3d.metrics.masks import two_arrays, two_masks
 from vol3d.metrics.surface import cube_pairs
-from vol3d.regions import cube_tensors
+from vol3d.regions import tensor_cubes
 
 SPACING = (0.8, 1.0, 3.0)
 PAIRS = array_shapes(min_dims=3, max_dims=3, max_side=7).flatmap(
@@ -21,7 +21,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 @given(pair=PAIRS, cubes=st.integers(1, 300))
 def test_tensors_have_the_cubes_of_arrays_however_they_are_cut(pair: Pair, cubes: int) -> None:
     tensors = [torch.from_numpy(mask) for mask in pair]
-    counts = cube_tensors.paired_codes(tensors[0], tensors[1], cubes_at_once=cubes)
+    counts = tensor_cubes.paired_codes(tensors[0], tensors[1], cubes_at_once=cubes)
     assert counts.dtype == np.int64
     np.testing.assert_array_equal(counts, cube_pairs(*pair))
 

@@ -76,10 +76,11 @@ def _labels(mask: Tensor, connectivity: Connectivity, grey: Tensor | None, toler
     row_words = -(-width // 32)
     words = mask.shape[0] * height * row_words
     bits, starts, counts = (torch.empty(words, dtype=torch.int32, device=mask.device) for _ in range(3))
-    values, graded = (mask, False) if grey is None else (grey, True)
-    how = {"graded": graded, "floating": values.is_floating_point()}
+    voxels = mask.view(torch.uint8)
+    values = voxels if grey is None else grey  # without grey no kernel looks
+    how = {"graded": grey is not None, "floating": values.is_floating_point()}
     run_kernels.pack[-(-words // _PACKED),](
-        mask.view(torch.uint8), values, tolerance, bits, starts, counts, words, row_words, width, **how, size=_PACKED
+        voxels, values, tolerance, bits, starts, counts, words, row_words, width, **how, size=_PACKED
     )
     ends = counts.cumsum(0, dtype=torch.int32)
     active = bits.nonzero()

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 
 # Triton compiles a version of a kernel for arguments that are 1, one for multiples of 16, one for others.
-# The width's alone pays (rows that begin at multiples of 16 are read 16 voxels at once), and is not named here.
+# The width's alone pays, in pack and paint: of rows that begin at multiples of 16 as many voxels are read at once.
 _ONE_VERSION = ["words", "row_words", "height", "actives", "dz", "dy", "runs", "tolerance"]
 
 
@@ -92,7 +92,7 @@ def pack(
     tl.store(counts + word, _ones(begins), mask=inside)
 
 
-@triton.jit(do_not_specialize=_ONE_VERSION)
+@triton.jit(do_not_specialize=[*_ONE_VERSION, "width"])
 def join(
     active, bits, starts, ends, grey, tolerance, parents, actives, row_words, height, width, dz, dy,
     dx: tl.constexpr, graded: tl.constexpr, floating: tl.constexpr, size: tl.constexpr,
@@ -182,7 +182,7 @@ def name(parents, ranks, names, runs, size: tl.constexpr):
 
 @triton.jit(do_not_specialize=_ONE_VERSION)
 def paint(active, bits, starts, ends, names, labels, actives, row_words, width, size: tl.constexpr):
-    """Write the labels of the voxels of size active words for each program; words that are not active stay as they are."""
+    """Write the labels of the voxels of size active words for each program; other words stay as they are."""
     lane = tl.program_id(0) * size + tl.arange(0, size)
     inside = lane < actives
     word = tl.load(active + lane, mask=inside, other=0).to(tl.int32)

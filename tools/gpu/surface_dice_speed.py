@@ -1,4 +1,4 @@
-"""Time surface Dice at tolerance 0 where the masks lie: ``python tools/time_surface_dice.py [SIZE] [DEVICE]``."""
+"""Time surface Dice at tolerance 0 where the masks lie: ``python tools/gpu/surface_dice_speed.py [SIZE] [DEVICE]``."""
 
 import statistics
 import sys
