@@ -19,7 +19,7 @@ ONLY_IN = {
     "pyvista": {"viewer/scene.py"},
     "cc3d": {"regions/components.py"},
     "triton": {"regions/run_kernels.py"},
-    "skimage": {"regions/skeleton.py"},
+    "skimage": {"regions/skeleton.py", "files/polygons.py"},
     "SimpleITK": {"files/itk.py", "volume/volume.py"},
     "monai": {"network/", "training/losses.py", "volume/volume.py"},
     "nibabel": {"files/nifti.py", "files/nifti_header.py", "volume/volume.py"},

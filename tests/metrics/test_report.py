@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from vol3d.metrics.report import METRICS, Scores, Statistics, case_record, score_case, summarise, table
+from vol3d.metrics.registry import DEFAULT
+from vol3d.metrics.report import Scores, Statistics, case_record, score_case, summarise, table
 from vol3d.shapes import Spacing
 from vol3d.volume.labels import LabelSchema, Region
 
@@ -25,8 +26,8 @@ def values(prediction: np.ndarray, reference: np.ndarray, **options: object) -> 
 
 def test_a_perfect_prediction() -> None:
     for scores in values(organ(), organ(), tolerance_mm=1.0).values():
-        zeros = {"fp", "miss", "hd95_mm", "volume_difference_mm3", "volume_difference_relative"}
-        assert scores == {name: float(name not in zeros) for name in METRICS}
+        zeros = {"fp", "miss", "hd95_mm", "assd_mm", "volume_difference_mm3", "volume_difference_relative"}
+        assert scores == {name: float(name not in zeros) for name in DEFAULT}
 
 
 def test_regions_may_overlap_and_the_ratios_are_those_of_the_issue() -> None:
@@ -47,13 +48,13 @@ def test_regions_may_overlap_and_the_ratios_are_those_of_the_issue() -> None:
 def test_empty_masks_follow_the_policy() -> None:
     empty = np.zeros_like(organ())
     both = values(empty, empty, tolerance_mm=2.0)["liver"]
-    assert both == {**dict.fromkeys(METRICS), "volume_difference_mm3": 0.0}
+    assert both == {**dict.fromkeys(DEFAULT), "volume_difference_mm3": 0.0}
     missed = values(empty, organ(), tolerance_mm=2.0)["liver"]
-    undefined = {"fp", "precision", "hd95_mm", "component_precision"}
+    undefined = {"fp", "precision", "hd95_mm", "assd_mm", "component_precision"}
     assert {name for name, value in missed.items() if value is None} == undefined
     assert missed["dice"] == missed["surface_dice"] == missed["surface_dice_at_tolerance"] == 0.0
     invented = values(organ(), empty, tolerance_mm=2.0)["liver"]
-    undefined = {"hit", "miss", "recall", "hd95_mm", "volume_difference_relative", "component_recall"}
+    undefined = {"hit", "miss", "recall", "hd95_mm", "assd_mm", "volume_difference_relative", "component_recall"}
     assert {name for name, value in invented.items() if value is None} == undefined
 
 
@@ -90,7 +91,7 @@ def test_the_summary_counts_what_is_undefined() -> None:
 
 
 def test_a_record_has_every_metric() -> None:
-    assert list(case_record("a", Scores("x", {"dice": 1.0}))) == ["case", "label", *METRICS]
+    assert list(case_record("a", Scores("x", {"dice": 1.0}))) == ["case", "label", *DEFAULT]
 
 
 def test_the_table_is_aligned() -> None:

@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from skimage.measure import find_contours
 
+from vol3d.metrics import hd95_mm, surface_dice
 from vol3d.metrics.report import score_case
-from vol3d.metrics.surface import hd95_mm, surface_dice, surface_dice_tolerance_0
 from vol3d.regions.cubes import area_table, outline_codes
 from vol3d.shapes import Spacing
 from vol3d.volume.labels import LabelSchema, Region
@@ -38,10 +38,10 @@ def test_an_outline_has_the_length_that_marching_squares_draw(rng: np.random.Gen
 def test_caps_do_not_count() -> None:
     # Of a volume's slab nearly all surface is its two caps; in a picture the sides alone are wrong.
     one, other = block(slice(2, 10), slice(2, 14)), block(slice(3, 9), slice(3, 13))
-    assert surface_dice_tolerance_0(one, other, SPACING) == 0.0
+    assert surface_dice(one, other, spacing=SPACING) == 0.0
     thick = [np.pad(mask, ((1, 1), (0, 0), (0, 0))) for mask in (one, other)]
-    assert (surface_dice_tolerance_0(thick[0], thick[1], SPACING) or 0) > 0.5
-    assert hd95_mm(one, other, SPACING) == pytest.approx(np.hypot(0.8, 0.3), rel=0.1)
+    assert (surface_dice(thick[0], thick[1], spacing=SPACING) or 0) > 0.5
+    assert hd95_mm(one, other, spacing=SPACING) == pytest.approx(np.hypot(0.8, 0.3), rel=0.1)
 
 
 @given(pair=PICTURES, data=st.data())
@@ -53,13 +53,13 @@ def test_the_spacing_across_and_the_axis_across_do_not_matter(pair: Pair, data: 
     steps = [SPACING.y, SPACING.x]
     steps.insert(axis, 0.01)
     spacing = Spacing(*steps)
-    score = surface_dice_tolerance_0(one, other, SPACING)
-    assert surface_dice_tolerance_0(turned[0], turned[1], spacing) == pytest.approx(score)
-    assert surface_dice(one, other, SPACING, tolerance_mm=0.0) == pytest.approx(score)
-    near = surface_dice(one, other, SPACING, tolerance_mm=0.8)
-    assert surface_dice(turned[0], turned[1], spacing, tolerance_mm=0.8) == pytest.approx(near)
-    assert hd95_mm(turned[0], turned[1], spacing) == pytest.approx(hd95_mm(one, other, SPACING))
-    assert surface_dice_tolerance_0(one, one, SPACING) == 1.0
+    score = surface_dice(one, other, spacing=SPACING)
+    assert surface_dice(turned[0], turned[1], spacing=spacing) == pytest.approx(score)
+    assert surface_dice(one, other, spacing=SPACING, tolerance_mm=0.0) == pytest.approx(score)
+    near = surface_dice(one, other, spacing=SPACING, tolerance_mm=0.8)
+    assert surface_dice(turned[0], turned[1], spacing=spacing, tolerance_mm=0.8) == pytest.approx(near)
+    assert hd95_mm(turned[0], turned[1], spacing=spacing) == pytest.approx(hd95_mm(one, other, spacing=SPACING))
+    assert surface_dice(one, one, spacing=SPACING) == 1.0
 
 
 def test_a_mask_in_one_slice_of_a_volume_is_no_picture() -> None:

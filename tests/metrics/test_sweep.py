@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from vol3d.metrics.overlap import overlap
-from vol3d.metrics.surface import surface_dice_tolerance_0
+from vol3d.metrics.surface import surface_dice
 from vol3d.metrics.sweep import (
     SURFACE_THRESHOLDS,
     THRESHOLDS,
@@ -56,7 +56,7 @@ def test_at_every_threshold_it_is_the_metric_of_that_mask(
     for threshold, found in zip(THRESHOLDS, sweep.dice(), strict=True):
         assert found == pytest.approx(or_nan(overlap(probability >= threshold, reference).dice), abs=1e-12, nan_ok=True)
     for threshold, found in zip(SURFACE_THRESHOLDS, sweep.surface_dice(), strict=True):
-        expected = or_nan(surface_dice_tolerance_0(probability >= threshold, reference, SPACING))
+        expected = or_nan(surface_dice(probability >= threshold, reference, spacing=SPACING))
         assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 

@@ -4,10 +4,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 
-from vol3d.metrics.surface import hd95_mm, surface_dice, surface_dice_tolerance_0
+from vol3d.metrics import assd_mm, hd95_mm, surface_dice
 from vol3d.shapes import Spacing
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:monai")  # its own calls use what it deprecates
@@ -44,9 +44,9 @@ def test_surface_dice_is_monais_with_subvoxels(pair: Pair, spacing: Spacing, tol
     # MONAI rounds its distances to float32: a tolerance that equals one is left out.
     assume(pair[0].any() and pair[1].any())
     expected = monai_surface_dice(pair, spacing, tolerance_mm)
-    assert surface_dice(*pair, spacing, tolerance_mm=tolerance_mm) == pytest.approx(expected, abs=1e-6)
+    assert surface_dice(*pair, spacing=spacing, tolerance_mm=tolerance_mm) == pytest.approx(expected, abs=1e-6)
     if tolerance_mm == 0.0:
-        assert surface_dice_tolerance_0(*pair, spacing) == pytest.approx(expected, abs=1e-6)
+        assert surface_dice(*pair, spacing=spacing) == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -56,7 +56,7 @@ def test_hd95_is_monais(pair: Pair, spacing: Spacing) -> None:
     expected = compute_hausdorff_distance(
         batch(pair[0]), batch(pair[1]), include_background=True, percentile=95, spacing=list(spacing)
     )
-    assert hd95_mm(*pair, spacing) == pytest.approx(float(expected), abs=1e-4)
+    assert hd95_mm(*pair, spacing=spacing) == pytest.approx(float(expected), abs=1e-4)
 
 
 @settings(max_examples=40, deadline=None)
@@ -70,8 +70,18 @@ def test_surface_dice_and_hd95_of_a_picture_are_monais_in_two_dimensions(
     peer = compute_surface_dice(
         batch(flat[0]), batch(flat[1]), [tolerance_mm], include_background=True, spacing=steps, use_subvoxels=True
     )
-    assert surface_dice(*pair, spacing, tolerance_mm=tolerance_mm) == pytest.approx(float(peer), abs=1e-6)
+    assert surface_dice(*pair, spacing=spacing, tolerance_mm=tolerance_mm) == pytest.approx(float(peer), abs=1e-6)
     distance = compute_hausdorff_distance(
         batch(flat[0]), batch(flat[1]), include_background=True, percentile=95, spacing=steps
     )
-    assert hd95_mm(*pair, spacing) == pytest.approx(float(distance), abs=1e-5)
+    assert hd95_mm(*pair, spacing=spacing) == pytest.approx(float(distance), abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pair=PAIRS, spacing=SPACINGS)
+def test_assd_is_monais(pair: Pair, spacing: Spacing) -> None:
+    assume(pair[0].any() and pair[1].any())
+    expected = compute_average_surface_distance(
+        batch(pair[0]), batch(pair[1]), include_background=True, symmetric=True, spacing=list(spacing)
+    )
+    assert assd_mm(*pair, spacing=spacing) == pytest.approx(float(expected), abs=1e-4)

@@ -2,11 +2,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from vol3d.regions import distance
+from vol3d.regions import distance, tensor_distance
 from vol3d.regions.distance import dilate_mm, distance_mm, erode_mm, nearest_mm, offset_mm
 from vol3d.shapes import Spacing
 
@@ -39,6 +40,26 @@ def test_dilation_is_the_ball_around_the_mask(mask: np.ndarray, spacing: Spacing
 @given(mask=MASKS, spacing=SPACINGS, radius_mm=RADII)
 def test_erosion_is_the_dilation_of_the_rest(mask: np.ndarray, spacing: Spacing, radius_mm: float) -> None:
     np.testing.assert_array_equal(erode_mm(mask, radius_mm, spacing), ~dilate_mm(~mask, radius_mm, spacing))
+
+
+@given(mask=MASKS, spacing=SPACINGS, radius_mm=RADII, at_once=st.integers(1, 90))
+def test_a_tensor_is_moved_as_its_array(mask: np.ndarray, spacing: Spacing, radius_mm: float, at_once: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensor_distance, "VOXELS_AT_ONCE", at_once)
+        for margin_mm in (radius_mm, -radius_mm):
+            moved = offset_mm(torch.from_numpy(mask), margin_mm, spacing)
+            np.testing.assert_array_equal(moved.numpy(), offset_mm(mask, margin_mm, spacing))
+
+
+@pytest.mark.parametrize("spacing", [Spacing(0.1, 0.1, 0.1), Spacing(0.3, 0.1, 0.2), Spacing(3.0, 0.7, 0.8)])
+def test_offsets_on_the_sphere_are_within_for_tensors_too(spacing: Spacing) -> None:
+    """Radii that are themselves distances of the grid, far enough for float32 to be short of digits."""
+    mask = np.zeros((15, 41, 43), dtype=np.bool_)
+    mask[7, 20, 21] = True
+    away = np.unique(brute_distance(mask, spacing))
+    for radius_mm in away[:: len(away) // 12]:
+        grown = dilate_mm(torch.from_numpy(mask), float(radius_mm), spacing)
+        np.testing.assert_array_equal(grown.numpy(), dilate_mm(mask, float(radius_mm), spacing))
 
 
 @given(data=st.data(), shape=SHAPES, spacing=SPACINGS)

@@ -10,13 +10,14 @@ from vol3d.config.tree import Config
 from vol3d.datasets.layouts import detect
 from vol3d.datasets.splits import kfold
 from vol3d.files.runs import save_checkpoint
-from vol3d.metrics.report import METRICS, Scores
+from vol3d.metrics.registry import DEFAULT
+from vol3d.metrics.report import Scores
 from vol3d.postprocess.scene import Needs
 from vol3d.postprocess.steps import steps_from
 from vol3d.tasks import accuracy
 from vol3d.tasks.accuracy import STEPS
 from vol3d.tasks.cross_validate import CrossValidation, FoldScores
-from vol3d.tasks.evaluate import Evaluation
+from vol3d.tasks.evaluation import Evaluation
 from vol3d.tasks.reporter import Silent
 from vol3d.training.course import Course
 from vol3d.training.schedule import TrainingSettings
@@ -36,7 +37,7 @@ def test_the_steps_that_are_measured_exist_and_none_undoes_the_gate(name: str) -
 def scored(cases: Mapping[str, float], labels: Sequence[str] = ("vessel",)) -> Evaluation:
     """Scores of cases that are the same in every metric."""
     return Evaluation(
-        tuple((c, Scores(label, dict.fromkeys(METRICS, v))) for c, v in cases.items() for label in labels)
+        tuple((c, Scores(label, dict.fromkeys(DEFAULT, v))) for c, v in cases.items() for label in labels)
     )
 
 

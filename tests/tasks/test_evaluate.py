@@ -13,7 +13,7 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing, spacing_of
 from vol3d.geometry.box import Box
-from vol3d.metrics.report import METRICS
+from vol3d.metrics.registry import DEFAULT
 from vol3d.preprocess.orient import Turn, TurnedView
 from vol3d.shapes import Index3, Spacing, shape3
 from vol3d.tasks.evaluate import evaluate, regions
@@ -120,13 +120,16 @@ def test_what_is_written_says_what_is_returned(tmp_path: Path) -> None:
     assert sorted(p.name for p in folder.iterdir()) == ["metrics.csv", "metrics.json", "summary.txt"]
     record = json.loads((folder / "metrics.json").read_text())
     assert record == evaluation.record()
-    assert set(record["cases"][0]) == {"case", "label", *METRICS}
+    assert set(record["cases"][0]) == {"case", "label", *DEFAULT}
     assert record["cases"][1]["hd95_mm"] is None
     assert record["summary"]["mean"]["hd95_mm"] == {
         "mean": pytest.approx(SPACING.y),
         "std": 0.0,
         "n": 1,
         "undefined": 1,
+        "low": None,
+        "high": None,
+        "pooled": None,
     }
     with (folder / "metrics.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vol3d.metrics.surface import surface_dice_tolerance_0
+from vol3d.metrics import surface
 from vol3d.regions.cubes import area_table, cube_codes
 from vol3d.regions.distance import distance_mm
 from vol3d.shapes import Spacing
@@ -49,7 +49,7 @@ def pairs_inside(draw: st.DrawFn) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 @given(pairs_inside(), spacings)
 def test_it_is_the_metric_on_every_mask(masks: tuple[NDArray[np.bool_], NDArray[np.bool_]], spacing: Spacing) -> None:
-    metric = surface_dice_tolerance_0(*masks, spacing)
+    metric = surface.surface_dice(*masks, spacing=spacing)
     assert loss_of_masks(*masks, spacing) == pytest.approx(0 if metric is None else 1 - metric, abs=2e-6)
 
 
@@ -60,7 +60,7 @@ def test_it_is_the_metric_of_each_class(masks: tuple[NDArray[np.bool_], NDArray[
         return np.stack([~(mask | other), mask & ~other, other])[None]
 
     ours, theirs = one_hot(*masks), one_hot(masks[1], np.roll(masks[0], 0, axis=1))
-    scores = [surface_dice_tolerance_0(ours[0, k], theirs[0, k], spacing) for k in (1, 2)]
+    scores = [surface.surface_dice(ours[0, k], theirs[0, k], spacing=spacing) for k in (1, 2)]
     expected = np.mean([0 if score is None else 1 - score for score in scores])
     reference = Reference(torch.from_numpy(theirs), "softmax", spacing=spacing)
     logits = torch.where(torch.from_numpy(ours), 60.0, -60.0)
@@ -130,7 +130,7 @@ def test_false_blobs_cost_nothing_in_the_surface_part_of_the_winners_form() -> N
     more = mask.copy()
     more[16:18, 16:18, 16:18] = True  # 8 voxels away from it
     exact = surface_dice(sure(more), truth(mask), SUMS, temperature=1.0).item()
-    assert exact == pytest.approx(1 - surface_dice_tolerance_0(more, mask, SPACING), abs=1e-6)  # type: ignore[operator]
+    assert exact == pytest.approx(1 - surface.surface_dice(more, mask, spacing=SPACING), abs=1e-6)  # type: ignore[operator]
     assert exact > 0.01
     # The blob is one voxel thick in cubes, so none of them is full; the 27 it touches are no longer empty.
     full, outside = 9**3, 19**3 - 11**3

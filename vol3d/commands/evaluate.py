@@ -21,7 +21,28 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what to score, e.g. liver=1+2 lesion=2 (default: every value that occurs)",
     )
     parser.add_argument("--ignore", metavar="VALUE", type=int, help="what the truth holds where it is not known")
+    parser.add_argument(
+        "--metrics", metavar="NAME", nargs="+", help="what to compute: metrics, or groups of them (default: default)"
+    )
     parser.add_argument("--tolerance-mm", metavar="MM", type=float, help="also score surface Dice at this tolerance")
+    parser.add_argument(
+        "--empty",
+        choices=["undefined", "one"],
+        default="undefined",
+        help="what Dice, IoU and surface Dice of two empty masks are",
+    )
+    parser.add_argument(
+        "--baseline", metavar="PRED2", type=Path, help="another prediction of six cases or more, to compare with"
+    )
+    parser.add_argument(
+        "--probability",
+        metavar="DIR",
+        type=Path,
+        help="probabilities kept beside the prediction, for --metrics instances (average precision) or centreline",
+    )
+    parser.add_argument(
+        "--sources", metavar="FILE", type=Path, help="a table with the columns case and source: scores by source, too"
+    )
     parser.add_argument(
         "--spacing",
         metavar=("Z", "Y", "X"),
@@ -32,7 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slices", choices=["volume", "cases"], default="volume", help="what the slices of a folder are (TIFF, PNG)"
     )
-    parser.add_argument("--out", metavar="DIR", type=Path, help="write metrics.json, metrics.csv and summary.txt there")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="write the scores there, as JSON, CSV and text")
 
 
 def run(arguments: argparse.Namespace) -> Outcome:
@@ -50,7 +71,12 @@ def run(arguments: argparse.Namespace) -> Outcome:
         arguments.truth,
         labels=regions(arguments.labels) if arguments.labels else None,
         ignore=arguments.ignore,
+        metrics=arguments.metrics,
         tolerance_mm=arguments.tolerance_mm,
+        empty=arguments.empty,
+        baseline=arguments.baseline,
+        probability=arguments.probability,
+        sources=arguments.sources,
         spacing=spacing,
         slices=arguments.slices,
         out=arguments.out,

@@ -4,9 +4,11 @@ A ratio over nothing is undefined (None), never 0, 1 or NaN.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from vol3d.metrics.masks import AnyMask, two_masks
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,59 @@ class Overlap:
         return ratio(self.hits, self.referenced)
 
 
-def overlap(prediction: NDArray[np.bool_], reference: NDArray[np.bool_]) -> Overlap:
-    """Count hits, false positives and misses of two bool masks of one shape.
+def overlap(prediction: AnyMask, reference: AnyMask) -> Overlap:
+    """Count hits, false positives and misses of two bool masks of one shape, where they lie: arrays or tensors.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the masks are not bool, of one shape and on one device.
     """
-    if prediction.shape != reference.shape:
-        raise ValueError(f"expected masks of one shape, got {prediction.shape} and {reference.shape}")
-    hits = int(np.count_nonzero(prediction & reference))
-    return Overlap(hits, int(np.count_nonzero(prediction)) - hits, int(np.count_nonzero(reference)) - hits)
+    one, other = two_masks(prediction, reference)
+    hits, predicted, referenced = (_true(mask) for mask in (one & other, one, other))
+    return Overlap(hits, predicted - hits, referenced - hits)
+
+
+def dice(prediction: AnyMask, reference: AnyMask) -> float | None:
+    """Dice of two bool masks of one shape, arrays or tensors: 2 hits / (predicted + referenced).
+
+    0 where one mask is empty, None where both are.
+
+    Raises:
+        ValueError: the masks are not bool, of one shape and on one device.
+    """
+    return overlap(prediction, reference).dice
+
+
+def iou(prediction: AnyMask, reference: AnyMask) -> float | None:
+    """Intersection over union of two bool masks of one shape, arrays or tensors.
+
+    0 where one mask is empty, None where both are.
+
+    Raises:
+        ValueError: the masks are not bool, of one shape and on one device.
+    """
+    return overlap(prediction, reference).iou
+
+
+def precision(prediction: AnyMask, reference: AnyMask) -> float | None:
+    """The part of the prediction that is right, of two bool masks of one shape, arrays or tensors; None if it is empty.
+
+    Raises:
+        ValueError: the masks are not bool, of one shape and on one device.
+    """
+    return overlap(prediction, reference).precision
+
+
+def recall(prediction: AnyMask, reference: AnyMask) -> float | None:
+    """The part of the reference that was found, of two bool masks of one shape, arrays or tensors; None if it is empty.
+
+    Raises:
+        ValueError: the masks are not bool, of one shape and on one device.
+    """
+    return overlap(prediction, reference).recall
+
+
+def _true(mask: Any) -> int:
+    return int(np.count_nonzero(mask) if isinstance(mask, np.ndarray) else mask.count_nonzero())
 
 
 def ratio(part: float, whole: float) -> float | None:

@@ -1,74 +1,139 @@
-"""How well two masks' surfaces agree: surface Dice and HD95.
+"""How the surfaces of two masks agree, by their cubes of 2x2x2 voxels.
 
-Masks are (Z, Y, X) bool of one shape, spacing is in mm. Outside the volume there is no foreground:
-where a mask meets the volume's edge it has surface. Two empty masks have no surface to compare,
-and an empty one has no distance from another: those scores are None.
+Masks are (Z, Y, X) and of one shape, spacing is in mm. Outside the volume there is no foreground:
+where a mask meets the volume's edge it has surface. Two empty masks have no surface to compare: their
+scores are None.
 
 A volume one voxel thick is a picture: along that axis it has no edge, and for surfaces stand the outlines
-in its plane (squares of 2x2 pixels with their lengths, borders of four neighbours).
+in its plane (squares of 2x2 pixels with their lengths).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
+from vol3d.metrics.masks import AnyMask, Mask, two_arrays, two_masks
+from vol3d.metrics.overlap import ratio, rest
 from vol3d.regions.cubes import area_table, cube_codes, outline_codes, outline_counts, paired_codes, slab_depth
 from vol3d.regions.distance import nearest_mm
-from vol3d.shapes import Shape3, Spacing
-
-Mask = NDArray[np.bool_]
+from vol3d.shapes import Shape3, Spacing, positive_spacing
 
 
-def surface_dice_tolerance_0(prediction: Mask, reference: Mask, spacing: Spacing) -> float | None:
-    """Surface Dice at tolerance 0: the part of both surfaces' area in cubes of 2x2x2 voxels where both have surface.
+@dataclass(frozen=True)
+class SurfaceOverlap:
+    """The areas of two masks' surfaces in mm2, and of each what lies in cubes where the other has surface, too."""
 
-    In [0, 1]; 0 where one mask is empty, None where both are. The same number as surface-distance's
-    and MONAI's with ``use_subvoxels=True``.
-    """
-    prediction, reference, spacing = _thin_first(prediction, reference, spacing)
-    counts = paired_codes((prediction[b.slices], reference[b.slices]) for b in _slabs_around(prediction, reference))
-    return _matched_share(outline_counts(counts) if len(prediction) == 1 else counts, spacing)
+    predicted_mm2: float
+    predicted_matched_mm2: float
+    referenced_mm2: float
+    referenced_matched_mm2: float
+
+    @classmethod
+    def of_codes(cls, counts: NDArray[np.int64], spacing: Spacing) -> "SurfaceOverlap":
+        """The areas of two masks' paired_codes, (256, 256), the prediction's code first."""
+        matched = counts.copy()
+        matched[[0, 255]] = matched[:, [0, 255]] = 0  # no surface
+        table = area_table(spacing)
+        return cls(*(float(table @ codes.sum(axis=axis)) for axis in (1, 0) for codes in (counts, matched)))
+
+    def __add__(self, other: "SurfaceOverlap") -> "SurfaceOverlap":
+        """The areas of two pairs of masks together."""
+        return SurfaceOverlap(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def dice(self) -> float | None:
+        """Matched area / area, of both surfaces: 0 where one mask is empty, None where both are."""
+        matched = self.predicted_matched_mm2 + self.referenced_matched_mm2
+        return ratio(matched, self.predicted_mm2 + self.referenced_mm2)
+
+    @property
+    def hit(self) -> float | None:
+        """The part of the reference's surface that was found; None where it has none."""
+        return ratio(self.referenced_matched_mm2, self.referenced_mm2)
+
+    @property
+    def fp(self) -> float | None:
+        """The part of the prediction's surface where the reference has none; None where it is empty."""
+        return rest(ratio(self.predicted_matched_mm2, self.predicted_mm2))
+
+    @property
+    def miss(self) -> float | None:
+        """The part of the reference's surface where the prediction has none; None where it is empty."""
+        return rest(self.hit)
 
 
-def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], spacing: Spacing) -> float | None:
-    """surface_dice_tolerance_0 of masks that come as slabs along z, in order, (prediction, reference) each.
-
-    Any cut gives the same number, so masks need not fit in memory. They are parts of a volume, not pictures.
-    """
-    return _matched_share(paired_codes(pairs), spacing)
-
-
-def _matched_share(counts: NDArray[np.int64], spacing: Spacing) -> float | None:
-    matched = counts.copy()
-    matched[[0, 255]] = matched[:, [0, 255]] = 0
-    return matched_share(*(c.sum(axis=0) + c.sum(axis=1) for c in (matched, counts)), spacing=spacing)
-
-
-def matched_share(matched: NDArray[np.int64], all_: NDArray[np.int64], *, spacing: Spacing) -> float | None:
-    """Surface Dice at tolerance 0 of counts of codes, (256,) each: of both masks' cubes, those that match and all."""
-    table = area_table(spacing)
-    # Both sums run over the same codes in the same order, so that equal masks score 1 exactly.
-    total = table @ all_
-    return float(table @ matched / total) if total else None
-
-
-def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing, *, tolerance_mm: float) -> float | None:
+def surface_dice(
+    prediction: AnyMask, reference: AnyMask, *, spacing: Sequence[float], tolerance_mm: float = 0.0
+) -> float | None:
     """Surface Dice: the part of both surfaces' area that lies within tolerance_mm (inclusive) of the other surface.
 
-    A surface is its 2x2x2 cubes, weighted by their subvoxel area; distances are between cube
-    centres (Nikolov et al. 2018, as in surface-distance). In [0, 1]; 0 where one mask is empty,
-    None where both are.
+    A surface is its cubes of 2x2x2 voxels of two (Z, Y, X) masks, weighted by their subvoxel area; distances are
+    between cube centres, spacing (z, y, x) in mm (Nikolov et al. 2018). At tolerance 0 these are the cubes where both
+    masks have surface, which are counted where the masks lie, NumPy arrays or tensors on any device; with a
+    tolerance tensors are brought to the CPU. In [0, 1]; 0 where one mask is empty, None where both are. The same
+    number as surface-distance's, and as MONAI's with ``use_subvoxels=True``.
 
     Raises:
-        ValueError: the tolerance is negative or not a number.
+        ValueError: the tolerance is negative or not a number, the spacing is not three positive ones, or the
+            masks are not bool, of one shape and on one device.
     """
     if not tolerance_mm >= 0:
         raise ValueError(f"a tolerance must be zero or more millimetres, got {tolerance_mm}")
-    prediction, reference, spacing = _thin_first(prediction, reference, spacing)
-    box = _around_both(prediction, reference)
+    if tolerance_mm == 0:
+        return surface_overlap(prediction, reference, spacing=spacing).dice
+    one, other, steps = thin_first(*two_arrays(prediction, reference), positive_spacing(spacing))
+    return _dice_within(one, other, steps, tolerance_mm)
+
+
+def surface_overlap(prediction: AnyMask, reference: AnyMask, *, spacing: Sequence[float]) -> SurfaceOverlap:
+    """Pair the cubes of 2x2x2 voxels of two (Z, Y, X) masks, arrays or tensors; spacing (z, y, x) is mm.
+
+    Raises:
+        ValueError: the spacing is not three positive numbers, or the masks are not bool, of one shape and on
+            one device.
+    """
+    one, other, steps = thin_first(*two_masks(prediction, reference), positive_spacing(spacing))
+    counts = cube_pairs(one, other)
+    return SurfaceOverlap.of_codes(outline_counts(counts) if len(one) == 1 else counts, steps)
+
+
+def cube_pairs(prediction: Any, reference: Any) -> NDArray[np.int64]:
+    """The paired codes of vol3d.regions.cubes, (256, 256), of two masks that two_masks gave."""
+    if not isinstance(prediction, np.ndarray):
+        from vol3d.regions import tensor_cubes
+
+        return tensor_cubes.paired_codes(prediction, reference)
+    box = Box.around(prediction | reference)
+    found = [] if box is None else [s.shifted(box.start) for s in slabs(box.shape, slab_depth(Shape3(*box.shape)))]
+    return paired_codes((prediction[b.slices], reference[b.slices]) for b in found)
+
+
+def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], *, spacing: Sequence[float]) -> float | None:
+    """surface_dice at tolerance 0 of masks that come as slabs along z, in order, (prediction, reference) each.
+
+    Any cut gives the same number, so masks need not fit in memory. They are parts of a volume, not pictures.
+    """
+    return SurfaceOverlap.of_codes(paired_codes(pairs), positive_spacing(spacing)).dice
+
+
+def thin_first(prediction: Any, reference: Any, spacing: Spacing) -> tuple[Any, Any, Spacing]:
+    """The masks with an axis of one voxel, if they have one, as their first."""
+    if 1 not in prediction.shape[1:] or len(prediction) == 1:
+        return prediction, reference, spacing
+    thin = tuple(prediction.shape).index(1)
+    steps = [spacing[thin], *(step for axis, step in enumerate(spacing) if axis != thin)]
+    for axis in range(thin, 0, -1):  # swapaxes is a method of arrays and of tensors
+        prediction, reference = (mask.swapaxes(axis, axis - 1) for mask in (prediction, reference))
+    return prediction, reference, Spacing(*steps)
+
+
+def _dice_within(prediction: Mask, reference: Mask, spacing: Spacing, tolerance_mm: float) -> float | None:
+    box = Box.around(prediction | reference)
     if box is None:
         return None
     codes_of = outline_codes if len(prediction) == 1 else cube_codes
@@ -81,51 +146,3 @@ def surface_dice(prediction: Mask, reference: Mask, spacing: Spacing, *, toleran
         np.isfinite(nearest_mm(other, one, spacing, limit_mm=tolerance_mm)),
     )
     return float((areas[0][near[0]].sum() + areas[1][near[1]].sum()) / (areas[0].sum() + areas[1].sum()))
-
-
-def hd95_mm(prediction: Mask, reference: Mask, spacing: Spacing) -> float | None:
-    """The 95 % Hausdorff distance in mm: the larger of the two directed 95th percentiles.
-
-    Distances go from the border voxels of one mask to the nearest border voxel of the other, centre
-    to centre; a border voxel lacks one of its six neighbours. Percentiles are NumPy's linear ones. None where
-    either mask is empty.
-    """
-    prediction, reference, spacing = _thin_first(prediction, reference, spacing)
-    box = _around_both(prediction, reference)
-    if box is None:
-        return None
-    axes = (1, 2) if len(prediction) == 1 else (0, 1, 2)
-    one, other = _border(prediction[box.slices], axes), _border(reference[box.slices], axes)
-    if not one.any() or not other.any():
-        return None
-    return max(float(np.percentile(nearest_mm(a, b, spacing), 95)) for a, b in ((one, other), (other, one)))
-
-
-def _thin_first(prediction: Mask, reference: Mask, spacing: Spacing) -> tuple[Mask, Mask, Spacing]:
-    """The masks with an axis of one voxel, if they have one, as their first."""
-    if 1 not in prediction.shape[1:] or len(prediction) == 1 or prediction.shape != reference.shape:
-        return prediction, reference, spacing
-    thin = prediction.shape.index(1)
-    steps = [spacing[thin], *(step for axis, step in enumerate(spacing) if axis != thin)]
-    return np.moveaxis(prediction, thin, 0), np.moveaxis(reference, thin, 0), Spacing(*steps)
-
-
-def _border(mask: Mask, axes: Iterable[int]) -> Mask:
-    padded = np.pad(mask, 1)
-    inner = mask.copy()
-    for axis in axes:
-        for move in (-1, 1):
-            inner &= np.roll(padded, move, axis=axis)[1:-1, 1:-1, 1:-1]
-    return mask & ~inner
-
-
-def _around_both(prediction: Mask, reference: Mask) -> Box | None:
-    """The box that holds both masks; None where both are empty."""
-    if prediction.shape != reference.shape:
-        raise ValueError(f"expected masks of one shape, got {prediction.shape} and {reference.shape}")
-    return Box.around(prediction | reference)
-
-
-def _slabs_around(prediction: Mask, reference: Mask) -> Iterable[Box]:
-    box = _around_both(prediction, reference)
-    return [] if box is None else [s.shifted(box.start) for s in slabs(box.shape, slab_depth(Shape3(*box.shape)))]

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.metrics.overlap import Overlap
-from vol3d.metrics.surface import matched_share
-from vol3d.regions.cubes import codes_of_corners, slab_depth, uneven_corners
+from vol3d.metrics.overlap import Overlap, ratio
+from vol3d.regions.cubes import area_table, codes_of_corners, slab_depth, uneven_corners
 from vol3d.shapes import Shape3, Spacing
 
 Curve = NDArray[np.float64]
@@ -35,8 +34,7 @@ _REFERENCE = np.uint8(128)
 class ThresholdSweep:
     """What the slabs of one region of one volume come to at every threshold.
 
-    The scores are those of vol3d.metrics at each threshold, to the bit: in a volume one voxel thick outlines
-    stand for surfaces.
+    The scores are those of vol3d.metrics at each threshold: in a volume one voxel thick outlines stand for surfaces.
     """
 
     def __init__(self, shape: Shape3, spacing: Spacing) -> None:
@@ -92,8 +90,11 @@ class ThresholdSweep:
 
     def surface_dice(self) -> Curve:
         """Surface Dice at tolerance 0 at each of SURFACE_THRESHOLDS."""
+        table = area_table(self.spacing)
         rows = zip(self._matched, self._all, strict=True)
-        return np.array([matched_share(*row, spacing=self.spacing) for row in rows], dtype=np.float64)
+        return np.array(
+            [ratio(float(table @ matched), float(table @ whole)) for matched, whole in rows], dtype=np.float64
+        )
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:

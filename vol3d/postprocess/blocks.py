@@ -5,9 +5,11 @@ region as often as it needs. Any other step is given the whole region. What come
 where the region is cut, and a region in memory is one that is not cut.
 """
 
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,11 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.postprocess.scene import Applied, Mask, RegionScene, Step, StepReport
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.postprocess.tensors import part_voxels
 from vol3d.regions.blocks import LabelledSlab, Measure, join_slabs
 from vol3d.regions.components import Components, Connectivity, keep, label
+from vol3d.regions.library import library
 from vol3d.shapes import Spacing
 from vol3d.volume.source import ArrayStore, VolumeStore
 
@@ -30,8 +35,8 @@ BLOCK_VOXELS = 1 << 25  # labels of so many are 128 MiB
 class Part:
     """Some planes of a region, and around its core as many more as was asked for and the volume has.
 
-    mask is (Z, Y, X), read-only, as the step found it; scene's arrays have its shape. box is the core's
-    place in the volume, number counts the parts from 0.
+    mask is (Z, Y, X), read-only, as the step found it; scene's arrays have its shape. All are tensors where
+    the region lies on a device. box is the core's place in the volume, number counts the parts from 0.
     """
 
     mask: Mask
@@ -43,6 +48,9 @@ class Part:
 
 MaskOf = Callable[[Part], Mask]
 """A mask of a part's shape, made voxel by voxel, or from as far around as the part reaches."""
+
+GreyOf = Callable[[Part], NDArray[Any]]
+"""Grey values of a part's shape."""
 
 
 def own_mask(part: Part) -> Mask:
@@ -62,12 +70,27 @@ class Found:
     labels: Callable[[Part], Components]
     reach: int
 
+    def kept(self, part: Part, kept: NDArray[np.bool_]) -> Mask:
+        """A part's core: the voxels of the components whose entries in kept (count + 1,) are true."""
+        return keep(self.labels(part), kept[self.numbers[part.number]])
+
+    def joining(self, kept: NDArray[np.bool_]) -> MaskOf:
+        """The masks that parts have once these components join them."""
+
+        def joined(part: Part) -> Mask:
+            mask, core = part.mask, part.core
+            new = mask[core] | self.kept(part, kept)
+            whole: Mask = library(mask).concatenate([mask[: core.start], new, mask[core.stop :]])
+            return whole
+
+        return joined
+
 
 @dataclass
 class Region:
     """One region's mask in a store of one channel, and what its steps look at; counts what a step changes.
 
-    planes is how many are worked on at once; None takes what BLOCK_VOXELS allow.
+    planes is how many are worked on at once; None takes what BLOCK_VOXELS allow, or a device has room for.
     """
 
     store: VolumeStore
@@ -83,21 +106,23 @@ class Region:
         A part may be rewritten before the next one is asked for: what that looks back at is kept as it was.
         """
         shape = self.store.shape
-        before = np.empty((0, shape.y, shape.x), dtype=np.bool_)
+        before: Mask | None = None
         for number, box in enumerate(slabs(shape, self._planes(reach))):
             around = box.grown((reach, 0, 0)).intersection(Box.whole(shape))
             ahead: Mask = self.store.read(Box(box.start, around.stop))[0]
-            mask = np.concatenate([before, ahead]) if len(before) else ahead.view()
-            mask.flags.writeable = False
-            core = slice(len(before), len(before) + box.shape.z)
-            before = mask[max(0, core.stop - reach) : core.stop].copy()
+            mask = ahead if before is None else library(ahead).concatenate([before, ahead])
+            if isinstance(mask, np.ndarray):
+                mask = mask.view()
+                mask.flags.writeable = False
+            core = slice(len(mask) - len(ahead), len(mask) - len(ahead) + box.shape.z)
+            before = library(mask).concatenate([mask[max(0, core.stop - reach) : core.stop]]) if reach else None
             yield Part(mask, self.scene.within(around), core, box, number)
 
     def rewrite(self, new: MaskOf, reach: int = 0) -> None:
         """Put new masks, of the cores' shapes, in the places of the parts' cores."""
         for part in self.parts(reach):
             old, mask = part.mask[part.core], new(part)
-            had, has, both = (int(np.count_nonzero(m)) for m in (old, mask, old & mask))
+            had, has, both = (int(library(m).count_nonzero(m)) for m in (old, mask, old & mask))
             self.had, self.removed, self.added = self.had + had, self.removed + had - both, self.added + has - both
             if had != both or has != both:
                 self.store.write(part.box, mask[None])
@@ -109,38 +134,53 @@ class Region:
         connectivity: Connectivity = 26,
         of: MaskOf = own_mask,
         seeds: MaskOf = own_mask,
+        grey: GreyOf | None = None,
+        tolerance: float = 0.0,
         reach: int = 0,
     ) -> Found:
-        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them."""
+        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them.
+
+        With grey values, neighbours join only where theirs differ by at most tolerance.
+        """
         only = self._planes(reach) >= self.store.shape.z
         known: list[Components] = []
+
+        def grey_in(part: Part) -> NDArray[Any] | None:
+            return None if grey is None else grey(part)[part.core]
 
         def labels(part: Part) -> Components:
             if known:
                 return known[0]
-            components = label(of(part)[part.core], connectivity=connectivity)
+            mask, values = of(part)[part.core], grey_in(part)
+            components = label(mask, connectivity=connectivity, grey=values, tolerance=tolerance)
             # Labels take four times the room of a mask: those of several parts are made anew rather than kept.
             known.extend([components] if only else [])
             return components
 
         def labelled() -> Iterator[LabelledSlab]:
             for part in self.parts(reach):
-                yield LabelledSlab(labels(part), seeds(part)[part.core], part.box.start.z, self.store.shape)
+                components, start = labels(part), part.box.start.z
+                yield LabelledSlab(components, seeds(part)[part.core], start, self.store.shape, grey_in(part))
 
-        joined = join_slabs(labelled(), measures, connectivity=connectivity)
+        joined = join_slabs(labelled(), measures, connectivity=connectivity, tolerance=tolerance)
         return Found(joined.measured, joined.numbers, labels, reach)
 
     def keep(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true become the mask."""
-        self.rewrite(lambda part: _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: found.kept(part, kept), found.reach)
 
     def add(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true join the mask."""
-        self.rewrite(lambda part: part.mask[part.core] | _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: part.mask[part.core] | found.kept(part, kept), found.reach)
+
+    @cached_property
+    def _voxels(self) -> int:
+        # Asked once: what a device has left is another thing at every call.
+        return part_voxels(self.store.device) if isinstance(self.store, TensorStore) else BLOCK_VOXELS
 
     def _planes(self, reach: int) -> int:
         shape = self.store.shape
-        return self.planes or max(1, BLOCK_VOXELS // (shape.y * shape.x), reach)
+        return self.planes or max(1, self._voxels // (shape.y * shape.x), reach)
 
 
 class LocalStep(Step):
@@ -171,6 +211,7 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
     Raises:
         UsageError: the step answers something else than an Applied with a bool mask of the same shape.
     """
+    start = time.perf_counter()
     if isinstance(step, BlockStep) and type(step).apply is BlockStep.apply:
         region = Region(store, scene, planes)
         note = step.run(region)
@@ -180,7 +221,9 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
     else:
         region = Region(store, scene, planes=store.shape.z)
         note = _applied(step, region)
-    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note)
+    device = str(store.device) if isinstance(store, TensorStore) else "cpu"
+    seconds = round(time.perf_counter() - start, 6)
+    return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, device, seconds)
 
 
 def _applied(step: Step, region: Region, reach: int = 0) -> str:
@@ -190,17 +233,13 @@ def _applied(step: Step, region: Region, reach: int = 0) -> str:
         done = step.apply(part.mask, part.scene)
         if not isinstance(done, Applied):
             raise UsageError(f"{step.name} must give an Applied(mask), got a {type(done).__name__}")
-        if done.mask.shape != part.mask.shape or done.mask.dtype != np.bool_:
+        if done.mask.shape != part.mask.shape or done.mask.dtype != part.mask.dtype:
             raise UsageError(
-                f"{step.name} must give a bool mask of shape {part.mask.shape}, "
-                f"got {done.mask.dtype} of shape {done.mask.shape}"
+                f"{step.name} must give a {part.mask.dtype} mask of shape {tuple(part.mask.shape)}, "
+                f"got {done.mask.dtype} of shape {tuple(done.mask.shape)}"
             )
         notes[done.note] = None
         return done.mask[part.core]
 
     region.rewrite(new, reach)
     return "; ".join(filter(None, notes))
-
-
-def _kept(part: Part, found: Found, kept: NDArray[np.bool_]) -> Mask:
-    return keep(found.labels(part), kept[found.numbers[part.number]])

@@ -7,7 +7,9 @@ component is the grown one, so pieces that a leak joins are refused together.
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
+from operator import and_
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,8 +18,11 @@ from numpy.typing import NDArray
 from vol3d.geometry.box import Box
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Step
 from vol3d.regions.components import component_sizes, keep, label
-from vol3d.regions.distance import dilate_mm
-from vol3d.shapes import Shape3
+from vol3d.regions.distance import dilate_mm, reach_voxels
+from vol3d.shapes import Shape3, Spacing
+
+Along = Literal["z", "zyx"]
+"""Whence a voxel may be joined: from the slices below and above, or from its own as well."""
 
 VOXELS_AT_ONCE = 1 << 18  # what a pass over a front holds in memory; its arrays stay in the cache
 
@@ -36,6 +41,7 @@ def grow_slices(
     *,
     tolerance: float,
     min_neighbours: int = 2,
+    along: Along = "z",
     allowed: Mask | None = None,
     max_growth: float = math.inf,
 ) -> Growth:
@@ -43,8 +49,9 @@ def grow_slices(
 
     A voxel joins when at least min_neighbours of the nine voxels (y±1, x±1) in the slice below, or
     of the nine in the slice above, are in the mask with a grey value that differs from its own by at
-    most tolerance. mask, image and allowed (None: everywhere) are (Z, Y, X); grey values are compared
-    as float64, so unsigned ones do not wrap. Source: SenNet 2023, 3D flood fill by slice sweeps.
+    most tolerance; along "zyx" also when so many of the eight around it in its own slice are. mask,
+    image and allowed (None: everywhere) are (Z, Y, X); grey values are compared as float64, so unsigned
+    ones do not wrap. Source: SenNet 2023, 3D flood fill by slice sweeps.
 
     What joins only ever helps others to join, so the order of the sweeps does not matter: instead
     of sweeping, the front alone moves, and every pair of voxels is compared once.
@@ -52,7 +59,7 @@ def grow_slices(
     Raises:
         ValueError: shapes differ, tolerance is negative, min_neighbours is not 1 to 9, or max_growth < 1.
     """
-    _check(mask, image, allowed, tolerance, max_growth)
+    check_growth(mask, image, allowed, tolerance, max_growth)
     if not 1 <= min_neighbours <= 9:
         raise ValueError(f"min_neighbours must be 1 to 9, got {min_neighbours}")
     free = ~mask if allowed is None else allowed & ~mask
@@ -60,14 +67,16 @@ def grow_slices(
     while True:
         # More than this many in all, and some component must have grown more than max_growth times.
         most = (max_growth - 1) * np.count_nonzero(sources) if max_growth < math.inf else math.inf
-        grown = _front(sources, image, free, tolerance, min_neighbours, most)
+        grown = _front(sources, image, free, tolerance, min_neighbours, along, most)
         leaks, count = _leaks(grown, sources, max_growth)
         if not count:
             return Growth(grown | mask, refused)
         sources, refused = sources & ~leaks, refused + count
 
 
-def _front(sources: Mask, image: NDArray[Any], free: Mask, tolerance: float, min_neighbours: int, most: float) -> Mask:
+def _front(
+    sources: Mask, image: NDArray[Any], free: Mask, tolerance: float, min_neighbours: int, along: Along, most: float
+) -> Mask:
     """The sources and the free voxels that join them; stops after the front that makes it more than most."""
     result = sources.copy()
     room = Box.around(free)
@@ -79,14 +88,15 @@ def _front(sources: Mask, image: NDArray[Any], free: Mask, tolerance: float, min
     plane, row = still_free[0].size, still_free[0, 0].size
     shifts = [dy * row + dx for dy, dx in product((-1, 0, 1), repeat=2)]
     flat_grey, flat_free = grey.reshape(-1), still_free.reshape(-1)
-    votes = np.zeros((2, flat_free.size), dtype=np.uint8)  # from the slice below, from the slice above
+    away = (plane, -plane) if along == "z" else (plane, -plane, 0)
+    votes = np.zeros((len(away), flat_free.size), dtype=np.uint8)  # from the slice below, that above, its own
     front, added = np.flatnonzero(np.pad(sources[box.slices], 1)), 0
     while front.size and added <= most:
         joined = []
         for start in range(0, front.size, VOXELS_AT_ONCE):
             part = front[start : start + VOXELS_AT_ONCE]
             value = flat_grey[part].astype(np.float64)
-            for (ballot, step), shift in product(zip(votes, (plane, -plane), strict=True), shifts):
+            for (ballot, step), shift in product(zip(votes, away, strict=True), shifts):
                 place = part + (step + shift)
                 here = flat_free[place]
                 place = place[here]
@@ -115,7 +125,12 @@ def _count(labels: NDArray[np.int32], mask: Mask, count: int) -> NDArray[np.int6
     return counts
 
 
-def _check(mask: Mask, image: NDArray[Any], allowed: Mask | None, tolerance: float, max_growth: float) -> None:
+def check_growth(mask: Mask, image: NDArray[Any], allowed: Mask | None, tolerance: float, max_growth: float) -> None:
+    """Refuse what no growth can begin with.
+
+    Raises:
+        ValueError: shapes differ, tolerance is negative, or max_growth < 1.
+    """
     for what, array in (("an image", image), ("an allowed mask", allowed)):
         if array is not None and array.shape != mask.shape:
             raise ValueError(f"expected {what} of the mask's shape {mask.shape}, got {array.shape}")
@@ -127,18 +142,14 @@ def _check(mask: Mask, image: NDArray[Any], allowed: Mask | None, tolerance: flo
 
 @dataclass(frozen=True, kw_only=True)
 class Grow(Step):
-    """What both forms of growth share: the tolerance in normalised grey values, and the bounds."""
+    """What the forms of growth share: the bounds."""
 
-    locality: ClassVar[Locality] = "whole"
-
-    tolerance: float
     min_probability: float | None = None  # no voxel below it is added
     within: Literal["volume", "organ"] = "volume"
     max_distance_mm: float | None = None  # from the mask as the step finds it
     max_growth: float | None = 4.0  # voxels after / before of a component; null takes any leak
 
     def __post_init__(self) -> None:
-        self.require("tolerance", 0 <= self.tolerance < math.inf, "zero or more grey values")
         p, mm, times = self.min_probability, self.max_distance_mm, self.max_growth
         self.require("min_probability", p is None or 0 <= p <= 1, "in [0, 1]")
         self.require("max_distance_mm", mm is None or 0 <= mm < math.inf, "zero or more millimetres")
@@ -157,7 +168,11 @@ class Grow(Step):
             bounds.append(scene.organ)
         if self.max_distance_mm is not None:
             bounds.append(dilate_mm(mask, self.max_distance_mm, scene.spacing))
-        return np.logical_and.reduce(bounds) if bounds else None
+        return reduce(and_, bounds) if bounds else None
+
+    def reach(self, spacing: Spacing) -> int:
+        """How many planes away a voxel can matter to what is allowed."""
+        return 0 if self.max_distance_mm is None else reach_voxels(self.max_distance_mm, spacing)[0]
 
     @property
     def most(self) -> float:
@@ -171,14 +186,18 @@ class Grow(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class GrowSlices(Grow):
-    """Carry the mask from slice to slice along z where grey values go on."""
+    """Carry the mask from slice to slice where grey values go on, along "zyx" inside the slices as well."""
 
     name: ClassVar[str] = "grow_slices"
+    locality: ClassVar[Locality] = "whole"
 
+    tolerance: float  # normalised grey values
     min_neighbours: int = 2
+    along: Along = "z"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require("tolerance", 0 <= self.tolerance < math.inf, "zero or more grey values")
         self.require("min_neighbours", 1 <= self.min_neighbours <= 9, "1 to 9")
 
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:
@@ -188,6 +207,7 @@ class GrowSlices(Grow):
             scene.image,
             tolerance=self.tolerance,
             min_neighbours=self.min_neighbours,
+            along=self.along,
             allowed=self.allowed(mask, scene),
             max_growth=self.most,
         )

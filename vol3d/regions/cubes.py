@@ -38,14 +38,39 @@ def paired_codes(slabs: Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -
     after another from masks that do not fit in memory; any cut gives the same counts. Cubes that
     are no surface in either mask are not counted.
     """
-    counts = np.zeros(1 << 16, dtype=np.int64)
-    for one, other in _with_neighbours(slabs):
+    counter = PairedCodes()
+    for one, other in slabs:
+        counter.add(one, other)
+    return counter.finish()
+
+
+class PairedCodes:
+    """paired_codes of masks whose slabs are handed over one by one; only their last planes are kept."""
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(1 << 16, dtype=np.int64)
+        self._last: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
+
+    def add(self, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> None:
+        """The next planes, (planes, Y, X) each, along z."""
+        empty = np.zeros((1, *one.shape[1:]), dtype=np.bool_)
+        last = self._last or (empty, empty)
+        one, other = np.concatenate([last[0], one]), np.concatenate([last[1], other])
+        self._last = one[-1:], other[-1:]
+        if not one.any() and not other.any():
+            return
         first, second = _codes(one), _codes(other)
         # Subtracting one wraps 0 around, so that a single comparison finds both 0 and 255.
         surface = np.flatnonzero(((first - np.uint8(1)) < 254) | ((second - np.uint8(1)) < 254))
         pairs = first[surface].astype(np.uint16) << np.uint16(8) | second[surface]
-        counts += np.bincount(pairs, minlength=1 << 16)
-    return counts.reshape(256, 256)
+        self._counts += np.bincount(pairs, minlength=1 << 16)
+
+    def finish(self) -> NDArray[np.int64]:
+        """The counts, (256, 256), of masks that end here."""
+        if self._last is not None:
+            empty = np.zeros_like(self._last[0])
+            self.add(empty, empty)
+        return self._counts.reshape(256, 256)
 
 
 def outline_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -105,22 +130,6 @@ def area_table(spacing: Spacing) -> NDArray[np.float64]:
     table = np.zeros(256)
     np.add.at(table, codes, np.linalg.norm(normals * stretch, axis=1))
     return table
-
-
-def _with_neighbours(
-    slabs: Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
-) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Each slab with the last plane of the one before; empty planes before the first and after the last."""
-    last: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None = None
-    for one, other in slabs:
-        if last is None:
-            empty = np.zeros((1, *one.shape[1:]), dtype=np.bool_)
-            last = (empty, empty)
-        joined = np.concatenate([last[0], one]), np.concatenate([last[1], other])
-        yield joined
-        last = (joined[0][-1:], joined[1][-1:])
-    if last is not None:
-        yield np.concatenate([last[0], empty]), np.concatenate([last[1], empty])
 
 
 def _codes(planes: NDArray[np.bool_]) -> NDArray[np.uint8]:

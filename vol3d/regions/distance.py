@@ -4,8 +4,9 @@ The volume's edge is no border: a mask is neither taken to end nor to go on ther
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,13 @@ from scipy.spatial import cKDTree
 
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3, Spacing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vol3d.regions.tensor_distance import Ball
+
+Mask = TypeVar("Mask", NDArray[np.bool_], "Tensor")
 
 # A part of a voxel, so that three steps of 0.1 mm lie within 0.3 mm.
 ROUNDING = 1e-6
@@ -34,12 +42,16 @@ def distance_mm(mask: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.float32
     return result
 
 
-def dilate_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
+def dilate_mm(mask: Mask, radius_mm: float, spacing: Spacing) -> Mask:
     """The voxels within radius_mm (inclusive) of a true voxel: a (Z, Y, X) mask of the same shape.
+
+    A tensor's is made on its device.
 
     Raises:
         ValueError: the radius is negative or not finite.
     """
+    if not isinstance(mask, np.ndarray):
+        return _ball(mask.shape, radius_mm, spacing).dilated(mask)
     box = _reach(mask, radius_mm, spacing)
     result = mask.copy()
     if box is not None and radius_mm > 0:
@@ -47,12 +59,16 @@ def dilate_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> ND
     return result
 
 
-def erode_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
+def erode_mm(mask: Mask, radius_mm: float, spacing: Spacing) -> Mask:
     """The voxels farther than radius_mm from every false voxel: ``~dilate_mm(~mask, ...)``.
+
+    A tensor's are found on its device.
 
     Raises:
         ValueError: the radius is negative or not finite.
     """
+    if not isinstance(mask, np.ndarray):
+        return _ball(mask.shape, radius_mm, spacing).eroded(mask)
     box = _reach(mask, radius_mm, spacing, margin=1)
     result = mask.copy()
     if box is not None and radius_mm > 0:
@@ -60,7 +76,7 @@ def erode_mm(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDA
     return result
 
 
-def offset_mm(mask: NDArray[np.bool_], margin_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
+def offset_mm(mask: Mask, margin_mm: float, spacing: Spacing) -> Mask:
     """A (Z, Y, X) mask dilated by a margin above zero, eroded by one below.
 
     Raises:
@@ -94,6 +110,14 @@ def nearest_mm(
     return result
 
 
+def _ball(shape: Iterable[int], radius_mm: float, spacing: Spacing) -> "Ball":
+    from vol3d.regions.tensor_distance import Ball  # who has a tensor has loaded torch
+
+    _check(radius_mm)
+    z, y, x = (min(r, n) for r, n in zip(reach_voxels(radius_mm, spacing), shape, strict=True))
+    return Ball.of(_inclusive(radius_mm, spacing), (z, y, x), spacing)
+
+
 def _near(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDArray[np.bool_]:
     """The voxels within the radius of a true one, tile by tile: distances take 20 bytes per voxel."""
     shape, reach = Shape3(*mask.shape), reach_voxels(radius_mm, spacing)
@@ -125,14 +149,18 @@ def _tiles(shape: Shape3, reach: tuple[int, int, int]) -> Iterator[Box]:
         yield Box.at(Index3(*start), Shape3(*tile)).intersection(Box.whole(shape))
 
 
+def _check(radius_mm: float) -> None:
+    if not 0 <= radius_mm < math.inf:
+        raise ValueError(f"a radius must be zero or more millimetres, got {radius_mm}")
+
+
 def _inclusive(radius_mm: float, spacing: Spacing) -> float:
     return radius_mm + ROUNDING * min(spacing)
 
 
 def _reach(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing, margin: int | None = None) -> Box | None:
     """The box that a change of the mask within the radius stays in; None for an empty mask."""
-    if not 0 <= radius_mm < math.inf:
-        raise ValueError(f"a radius must be zero or more millimetres, got {radius_mm}")
+    _check(radius_mm)
     box = Box.around(mask)
     if box is None:
         return None

@@ -24,7 +24,7 @@ from vol3d.files.runs import load_checkpoint, read_records
 from vol3d.geometry.affine import spacing_of
 from vol3d.metrics.overlap import overlap
 from vol3d.metrics.report import MEAN
-from vol3d.metrics.surface import surface_dice_tolerance_0
+from vol3d.metrics.surface import surface_dice
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.accuracy_nnunet import beside_nnunet
 from vol3d.tasks.benchmark_inference import RunScript
@@ -263,5 +263,5 @@ def _best_threshold(case: Case) -> dict[str, float]:
 def _scores(mask: NDArray[np.bool_], truth: NDArray[np.bool_], spacing: Spacing) -> dict[str, float]:
     return {
         "dice": overlap(mask, truth).dice or 0.0,
-        "surface_dice": surface_dice_tolerance_0(mask, truth, spacing) or 0.0,
+        "surface_dice": surface_dice(mask, truth, spacing=spacing) or 0.0,
     }

@@ -27,13 +27,14 @@ from vol3d.files.machine import cores, cpu_name
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
+from vol3d.metrics import surface
 from vol3d.metrics.report import table
-from vol3d.metrics.surface import surface_dice_tolerance_0
 from vol3d.regions.components import label
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.accuracy import hippocampus, kidneys, vessels
 from vol3d.tasks.benchmark_inference import Peer, inference
 from vol3d.tasks.benchmark_memory import memory
+from vol3d.tasks.benchmark_postprocess import postprocess
 from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.benchmark_training import training
 from vol3d.tasks.reporter import Reporter, Silent
@@ -61,7 +62,8 @@ def run_benchmark(
 
     peer_python has the peers we do not install. Accuracy is trained on data and keeps its work in run. inference
     takes a trained run and an image (data), of which it makes a volume of size^3, and the peers that against
-    names; memory works in run. training needs no data, or preprocesses them in run, and takes nnU-Net as a peer.
+    names; memory works in run, and so does postprocess, on masks drawn or of a table (data). training needs no data,
+    or preprocesses them in run, and takes nnU-Net as a peer.
 
     Raises:
         UsageError: the name is not known, data or run is missing, or a peer cannot be run.
@@ -109,6 +111,11 @@ def run_benchmark(
             raise UsageError("benchmark memory writes large volumes: give --run (a folder to work in)")
         rows = memory(run=run, reporter=reporter)
         command += " --run DIR"
+    elif name == "postprocess":
+        if run is None:
+            raise UsageError("benchmark postprocess writes a large volume: give --run (a folder to work in)")
+        rows = postprocess(run=run, data=data, reporter=reporter)
+        command += " --run DIR" + (" --data TABLE" if data else "")
     else:
         raise UsageError(f"no benchmark {name!r}; expected one of {', '.join(NAMES)}")
     record = {
@@ -146,7 +153,7 @@ def surface_dice(
     """Surface Dice at tolerance 0 of two masks of size^3 voxels with 5 % foreground."""
     reference = blobs(size)
     prediction = np.roll(reference, 1, axis=2) ^ (np.random.default_rng(1).random(reference.shape) < 1e-4)
-    ours, value = _measured(lambda: surface_dice_tolerance_0(prediction, reference, SPACING), repeats)
+    ours, value = _measured(lambda: surface.surface_dice(prediction, reference, spacing=SPACING), repeats)
     rows = []
     with TemporaryDirectory() as folder:
         paths = [Path(folder) / "prediction.npy", Path(folder) / "reference.npy"]
@@ -204,7 +211,7 @@ def blobs(size: int) -> NDArray[np.bool_]:
 SPEED: dict[str, Callable[..., list[Row]]] = {"surface-dice": surface_dice, "components": components}
 ACCURACY: dict[str, Callable[..., list[Row]]] = {"hippocampus": hippocampus, "vessels-2p": vessels, "kidneys": kidneys}
 
-NAMES = (*SPEED, *ACCURACY, "inference", "memory", "training")
+NAMES = (*SPEED, *ACCURACY, "inference", "memory", "postprocess", "training")
 
 
 def _measured(work: Callable[[], T], repeats: int) -> tuple[float, T]:

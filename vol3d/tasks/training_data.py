@@ -87,12 +87,20 @@ def _batch_of(
         raise InputError(f"no voxel of the {len(cases)} cases to learn from has a label that is known")
     beyond = config.data.ignore_label or 0
     sampler = CubeSampler(known, sampling, augmenter.cube, sampling.batch, random_seed, beyond)
+    # In the stream that is learned in, all that augmentation copies to a GPU would wait for the step under way.
+    own = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def make(number: int, progress: float) -> PatchBatch:
         batch = sampler.sample(number, progress)
         generator = Generator().manual_seed(int(np.random.SeedSequence([random_seed, number]).generate_state(1)[0]))
-        images, labels = (_onto(device, array) for array in (batch.images, batch.labels))
-        return PatchBatch(*augmenter(images, labels, generator), batch.cases)
+        with torch.cuda.stream(own):
+            images, labels = (_onto(device, array) for array in (batch.images, batch.labels))
+            images, labels = augmenter(images, labels, generator)
+            if own is not None:
+                for tensor in (images, labels):
+                    tensor.record_stream(torch.cuda.default_stream(device))
+                own.synchronize()
+        return PatchBatch(images, labels, batch.cases)
 
     return make
 

@@ -1,57 +1,74 @@
 """One volume through one or more models, slab by slab, to label values and probabilities."""
 
-import resource
-import sys
+import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Step, StoredScene
 from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
-from vol3d.postprocess.threshold import decide, label_values
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.postprocess.tensors import has_room
+from vol3d.postprocess.threshold import decide, decoded, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, turn_of
+from vol3d.preprocess.pipeline import turn_of
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
+from vol3d.tasks.grey_values import grey_values
 from vol3d.tasks.models import Model
 from vol3d.tasks.probabilities import Probabilities, as_stored
 from vol3d.tasks.slabs import WriteBehind
+from vol3d.tasks.stopwatch import peak_rss_mb
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
+from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSource, VolumeStore, Writable, filling
-
-COPIED_PLANES = 16
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """What steps look at: a volume's masks, and its probability where one needs it."""
+    """What steps look at: a volume's masks, and its probability where one needs it; on a GPU if it has the room."""
 
     masks: VolumeStore
     probability: VolumeStore | None
 
     @classmethod
-    def of(cls, regions: int, storage: Storage, steps: Sequence[Step]) -> "_Kept":
-        probability = storage.zeros(regions, np.float16) if needs(steps).probability else None
-        return cls(storage.zeros(regions, np.bool_), probability)
+    def of(cls, regions: int, storage: Storage, steps: Sequence[Step], device: torch.device) -> "_Kept":
+        """On the device where it has room for them, else in the storage."""
+        looked_at, shape = needs(steps).probability, (regions, *storage.shape)
+        if has_room(device, (3 if looked_at else 1) * math.prod(shape)):
+            with suppress(torch.OutOfMemoryError):
+                masks = TensorStore(torch.zeros(shape, dtype=torch.bool, device=device), storage.affine)
+                p = torch.zeros(shape, dtype=torch.float16, device=device) if looked_at else None
+                return cls(masks, None if p is None else TensorStore(p, storage.affine))
+        return cls(storage.zeros(regions, np.bool_), storage.zeros(regions, np.float16) if looked_at else None)
 
     def put(self, box: Box, masks: Tensor, probability: Tensor) -> None:
-        self.masks.write(box, masks.cpu().numpy())
-        if self.probability is not None:
-            self.probability.write(box, probability.cpu().numpy())
+        for store, voxels in ((self.masks, masks), (self.probability, probability)):
+            if isinstance(store, TensorStore):
+                store.write(box, voxels)
+            elif store is not None:
+                store.write(box, voxels.cpu().numpy())
+
+    def labels(self, box: Box, schema: LabelSchema) -> NDArray[np.uint8]:
+        """Label values (1, z, y, x)."""
+        masks = self.masks.read(box)
+        if isinstance(masks, np.ndarray):
+            return schema.decode(masks)[None]
+        return decoded(masks, schema.written)[None].cpu().numpy()
 
 
 class VolumePrediction:
@@ -118,7 +135,7 @@ class VolumePrediction:
         What a large volume's steps look at lies meanwhile in the folder scratch, or the system's for temporary files.
         """
         schema, storage, threshold = self.schema, self._storage(scratch), self.plan.postprocess.threshold
-        kept = _Kept.of(len(schema.regions), storage, self.steps) if self.steps else None
+        kept = _Kept.of(len(schema.regions), storage, self.steps, self.device) if self.steps else None
         organ = storage.copy(self.organ) if self.organ is not None else None
         gate = self._gate(organ, storage) if probability is None else None  # what is saved is not gated
         with WriteBehind(self.clock) as behind:
@@ -140,12 +157,15 @@ class VolumePrediction:
         if kept is None:
             return ()
         with self.clock("postprocess"):
-            image = self._normalised(storage) if needs(self.steps).image else None
+            image = None
+            if needs(self.steps).image:
+                known = self.probabilities
+                image = grey_values(known.source, self.plan.preprocess, storage, organ=known.organ)
             scene = StoredScene(self.spacing, schema.names, kept.probability, image, organ)
             report = apply_in_blocks(kept.masks, self.steps, scene)
         with self.clock("write"):
             for box in storage.slabs(len(schema.regions)):
-                labels.write(self.turn.stored_box(box), as_stored(schema.decode(kept.masks.read(box))[None], self.turn))
+                labels.write(self.turn.stored_box(box), as_stored(kept.labels(box, schema), self.turn))
         return report
 
     def _storage(self, scratch: Path | None) -> Storage:
@@ -153,20 +173,6 @@ class VolumePrediction:
         each = 3 if needs(self.steps).probability else 1
         size = each * len(self.schema.regions) * self.turn.shape.voxels
         return Storage.for_bytes(size, TurnedView(self.stored, self.turn), scratch)
-
-    def _normalised(self, storage: Storage) -> VolumeSource:
-        """The image on its own grid with normalised grey values, so that a plan's tolerances hold for all.
-
-        A large one is normalised again wherever it is read: in float32 it takes four times a mask's room.
-        """
-        plain = replace(self.plan.preprocess, spacing="stored")
-        view = image_view(self.probabilities.source, plain, organ=self.probabilities.organ)
-        if view.shape == self.turn.shape:
-            return view if storage.on_disk else storage.copy(view)
-        whole, place = storage.zeros(view.channels, np.float32), self.probabilities.looks[0].grid.box.start
-        for slab in slabs(view.shape, COPIED_PLANES):
-            whole.write(slab.shifted(place), view.read(slab))
-        return whole
 
     def _gate(self, organ: VolumeStore | None, storage: Storage) -> VolumeStore | None:
         """The mask of what can matter, where the steps begin with a hard gate.
@@ -177,7 +183,7 @@ class VolumePrediction:
         if organ is None or not self.steps or not isinstance(self.steps[0], OrganGate):
             return None
         later, margin_mm = needs(self.steps[1:]), self.steps[0].margin_mm
-        if later.probability or later.image or self.steps[0].region != "all":
+        if later.probability or later.image or self.steps[0].region != "all" or self.steps[0].falloff_mm:
             return None
         return storage.copy(MarginView(organ, margin_mm)) if margin_mm else organ
 
@@ -186,15 +192,13 @@ class VolumePrediction:
         device, tally = self.device, self.probabilities.tally
         cuda = device.type == "cuda"
         seconds = {name: round(self.clock.seconds.get(name, 0.0), 3) for name in names}
-        # Linux counts in KiB, macOS in bytes.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         return {
             "shape": list(self.stored.shape),
             "seconds": {**seconds, "total": round(self.clock.total(), 3)},
             "windows_run": tally.run,
             "windows_skipped": tally.unwanted + tally.constant,
             "windows_constant": tally.constant,
-            "peak_rss_mb": round(peak, 1),
+            "peak_rss_mb": peak_rss_mb(),
             "peak_device_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1) if cuda else 0.0,
             "device": ", ".join(map(str, self.probabilities.forwards.devices)),
             "forms": [_told(form) for form in self.probabilities.forms],
