@@ -75,15 +75,10 @@ def evaluate(
         InputError: a truth has no prediction, or none in the baseline, or no source, or no probability; two grids
             differ, a volume holds no labels, or is too large for a metric that was named.
     """
-    if tolerance_mm is not None and not 0 <= tolerance_mm < float("inf"):
-        raise UsageError(f"the tolerance must be zero or more millimetres, got {tolerance_mm}")
     folder, spacing = None if out is None else Path(out), millimetres(spacing)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"cannot write the scores to {folder}: it is a file; name a folder")
-    ignore = labels.ignore if labels and ignore is None else ignore
-    scored_values = {v for region in labels.regions for v in region.values} if labels else set()
-    if ignore is not None and (ignore in scored_values or not 1 <= ignore <= MAX_LABEL):
-        raise UsageError(f"the value to ignore must be 1 to {MAX_LABEL} and in no label that is scored, got {ignore}")
+    ignore = _ignored(labels, ignore)
     wanted = _wanted(metrics, tolerance_mm)
     cases = _paired(prediction, truth, slices, reporter)
     others = [] if baseline is None else _paired(baseline, truth, slices, reporter)
@@ -98,24 +93,33 @@ def evaluate(
     kept = {} if probability is None else find_probabilities(Path(probability), [case.truth.name for case in cases])
     opened = lru_cache(maxsize=1)(lambda case: open_pair(case.prediction, case.truth, spacing=spacing, ignore=ignore))
     schema = labels or _schema_of((opened(case) for case in (*cases, *others)), name_of(truth))
-    rows: list[tuple[str, Scores]] = []
+    ours: list[tuple[str, Scores]] = []
+    theirs: list[tuple[str, Scores]] = []
     details: list[Details] = []
     with reporter.progress("evaluate", total=len(cases) + len(others), unit="volumes") as advance:
-        for case in (*cases, *others):
+        for case, rows in (*((case, ours) for case in cases), *((case, theirs) for case in others)):
             found = score_pair(opened(case), schema=schema, metrics=wanted, tolerance_mm=tolerance_mm)
             if found.lacking and metrics is not None:
                 raise InputError(found.lacking)
             if found.lacking:
                 reporter.warn(f"left out: {found.lacking}")
             rows += [(case.truth.name, with_empty_as_one(s) if empty == "one" else s) for s in found.rows]
-            if groups and len(rows) <= len(cases) * len(schema.regions):  # not of the baseline
+            if groups and rows is ours:
                 details += _details(opened(case), found.box, schema, kept.get(case.truth.name), groups)
             advance(1)
-    split = len(rows) if not others else len(rows) // 2  # each case has all regions, in both
-    evaluation = Evaluation(tuple(rows[:split]), tolerance_mm, told, empty, tuple(rows[split:]), tuple(details))
+    evaluation = Evaluation(tuple(ours), tolerance_mm, told, empty, tuple(theirs), tuple(details))
     if folder is not None:
         evaluation.write(folder)
     return evaluation
+
+
+def _ignored(labels: LabelSchema | None, ignore: int | None) -> int | None:
+    """The value that is not looked at, of the argument or else of the labels."""
+    ignore = labels.ignore if labels and ignore is None else ignore
+    scored = {v for region in labels.regions for v in region.values} if labels else set()
+    if ignore is not None and (ignore in scored or not 1 <= ignore <= MAX_LABEL):
+        raise UsageError(f"the value to ignore must be 1 to {MAX_LABEL} and in no label that is scored, got {ignore}")
+    return ignore
 
 
 def _details(
@@ -212,6 +216,8 @@ def _sources(cases: Sequence[_Case], table: PathLike | None, reporter: Reporter)
 
 def _wanted(metrics: Sequence[str] | None, tolerance_mm: float | None) -> list[str]:
     """The metrics of these names, and of groups of these names, in their own order."""
+    if tolerance_mm is not None and not 0 <= tolerance_mm < float("inf"):
+        raise UsageError(f"the tolerance must be zero or more millimetres, got {tolerance_mm}")
     asked = ["default"] if metrics is None else metrics
     unknown = [name for name in asked if name not in METRICS and name not in GROUPS]
     if unknown:
