@@ -26,11 +26,11 @@ def test_masks_on_the_gpu_come_to_the_same(
     inside = np.zeros(image.shape, dtype=np.uint8)
     inside[3:, :, 2:-2] = 1
     organ, rows, labels = Volume(inside, image.affine), [], []
+    runs = {name: load_run(tiny_run, precision="float32", device=name, overrides=STEPS) for name in ("cpu", "cuda")}
     for name, device in (("cpu", "cpu"), ("tensors", "cuda"), ("arrays", "cuda")):
         if name == "arrays":
             monkeypatch.setattr(volume_prediction, "has_room", lambda device, size: False)
-        run = load_run(tiny_run, precision="float32", device=device, overrides=STEPS)
-        rows.append(run.write(image, tmp_path / f"{name}.nii.gz", organ=organ))
+        rows.append(runs[device].write(image, tmp_path / f"{name}.nii.gz", organ=organ))
         labels.append(vol3d.load_volume(tmp_path / f"{name}.nii.gz").array)
     assert [{step["device"] for step in row["postprocess"]} for row in rows] == [{"cpu"}, {"cuda:0"}, {"cpu"}]
     for row in rows:
