@@ -272,6 +272,17 @@ def test_what_goes_through_many_planes_is_joined(make: Callable[..., Mask], rng:
     agree(mask, Scene(SPACING, ("vessel",), p[None], image, organ), heights=(1, 2, 7))
 
 
+def test_what_the_largest_is_near_to_lies_in_parts_before_and_behind(rng: np.random.Generator) -> None:
+    mask = rng.random((23, 17, 19)) < 0.04
+    mask[11, 5:9, 5:9] = True
+    pair = component_filter(max_largest_distance_mm=4.1, connectivity=6)
+    kept = apply_steps(mask[None], [pair[0]], Scene(SPACING, ("vessel",))).masks[0]
+    assert kept[:11].any() and kept[12:].any() and kept.sum() < mask.sum() // 2
+    agree(
+        mask, Scene(SPACING, ("vessel",), mask[None].astype(np.float16), organ=mask), heights=(1, 2, 7), pairs=(pair,)
+    )
+
+
 @pytest.mark.parametrize("value", [False, True])
 def test_empty_and_full_masks(value: bool) -> None:
     mask = np.full((6, 5, 4), value)

@@ -87,6 +87,13 @@ def test_noise_of_every_density(connectivity: Connectivity, density: float | Non
     check(rng.random((20, 31, 67)) < (density or PERCOLATION[connectivity]), connectivity)
 
 
+@pytest.mark.parametrize(("connectivity", "count"), [(6, 4), (18, 2)])
+def test_slanting_steps_from_word_to_word(connectivity: Connectivity, count: int) -> None:
+    mask = np.zeros((3, 2, 40), dtype=np.bool_)
+    mask[0, 0, 31] = mask[0, 1, 32] = mask[2, 0, 32] = mask[2, 1, 31] = True
+    assert on_device(mask, connectivity)[1] == count
+
+
 def test_a_component_through_every_program(monkeypatch: pytest.MonkeyPatch) -> None:
     # Two words for each program: the line passes through all of them, and so do links between them.
     for name in ("_PACKED", "_JOINED", "_NAMED", "_PAINTED"):

@@ -43,7 +43,7 @@ def of_label(values: np.ndarray, labels: np.ndarray, label: int, where: np.ndarr
     return values[(labels == label) & (True if where is None else where)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn())
 def test_tables_tell_of_each_label(drawn: tuple[Any, ...]) -> None:
     labels, values, where, p = drawn
@@ -73,7 +73,7 @@ def tables(labels: Any, values: Any, where: Any, p: Any) -> list[np.ndarray]:
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn(), st.integers(1, 40))
 def test_tensors_and_pieces_give_the_same_tables(drawn: tuple[Any, ...], at_once: int) -> None:
     whole = tables(*drawn)
@@ -86,7 +86,7 @@ def test_tensors_and_pieces_give_the_same_tables(drawn: tuple[Any, ...], at_once
                 np.testing.assert_array_equal(one, two)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(drawn(), st.integers(1, 40))
 def test_moments_of_tensors_are_those_of_arrays(drawn: tuple[Any, ...], at_once: int) -> None:
     labels, volume = drawn[0], Shape3(len(drawn[0]) + 9, *drawn[0].shape[1:])

@@ -205,6 +205,11 @@ class BlockStep(Step):
         return Applied(store.array[0], note)
 
 
+def can_be_cut(step: Step) -> bool:
+    """Whether it works part by part; another is given the whole region."""
+    return isinstance(step, LocalStep) or (isinstance(step, BlockStep) and type(step).apply is BlockStep.apply)
+
+
 def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | None = None) -> StepReport:
     """Let a step rewrite one region's mask, in a store of one channel, planes at a time (None: as many as fit).
 

@@ -14,17 +14,21 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from vol3d.geometry.box import Box
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Step
 from vol3d.regions.components import component_sizes, keep, label
 from vol3d.regions.distance import dilate_mm, reach_voxels
+from vol3d.regions.library import library
+from vol3d.regions.reduce import counts
 from vol3d.shapes import Shape3, Spacing
 
 Along = Literal["z", "zyx"]
 """Whence a voxel may be joined: from the slices below and above, or from its own as well."""
 
 VOXELS_AT_ONCE = 1 << 18  # what a pass over a front holds in memory; its arrays stay in the cache
+TENSOR_VOXELS_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def grow_slices(
     sources, refused = mask, 0
     while True:
         # More than this many in all, and some component must have grown more than max_growth times.
-        most = (max_growth - 1) * np.count_nonzero(sources) if max_growth < math.inf else math.inf
+        most = (max_growth - 1) * int(library(mask).count_nonzero(sources)) if max_growth < math.inf else math.inf
         grown = _front(sources, image, free, tolerance, min_neighbours, along, most)
         leaks, count = _leaks(grown, sources, max_growth)
         if not count:
@@ -78,51 +82,71 @@ def _front(
     sources: Mask, image: NDArray[Any], free: Mask, tolerance: float, min_neighbours: int, along: Along, most: float
 ) -> Mask:
     """The sources and the free voxels that join them; stops after the front that makes it more than most."""
-    result = sources.copy()
-    room = Box.around(free)
-    if room is None or not result.any():
-        return result
-    box = room.grown((1, 1, 1)).intersection(Box.whole(Shape3(*free.shape)))
+    xp = library(sources)
+    box = _around(free)
+    if box is None or not sources.any():
+        return sources
     # One closed voxel all around, so that no neighbour of a source is ever out of bounds.
-    grey, still_free = np.pad(image[box.slices], 1), np.pad(free[box.slices], 1)
-    plane, row = still_free[0].size, still_free[0, 0].size
+    grey, still_free = _framed(image[box]), _framed(free[box])
+    row = still_free.shape[2]
+    plane = still_free.shape[1] * row
     shifts = [dy * row + dx for dy, dx in product((-1, 0, 1), repeat=2)]
     flat_grey, flat_free = grey.reshape(-1), still_free.reshape(-1)
     away = (plane, -plane) if along == "z" else (plane, -plane, 0)
-    votes = np.zeros((len(away), flat_free.size), dtype=np.uint8)  # from the slice below, that above, its own
-    front, added = np.flatnonzero(np.pad(sources[box.slices], 1)), 0
-    while front.size and added <= most:
+    # From the slice below, from that above, from its own.
+    votes = [xp.zeros_like(flat_free, dtype=xp.uint8) for _ in away]
+    front, added, at_once = _places(_framed(sources[box])), 0, VOXELS_AT_ONCE if xp is np else TENSOR_VOXELS_AT_ONCE
+    while len(front) and added <= most:
         joined = []
-        for start in range(0, front.size, VOXELS_AT_ONCE):
-            part = front[start : start + VOXELS_AT_ONCE]
-            value = flat_grey[part].astype(np.float64)
+        for start in range(0, len(front), at_once):
+            part = front[start : start + at_once]
+            value = _wide(flat_grey[part])
             for (ballot, step), shift in product(zip(votes, away, strict=True), shifts):
                 place = part + (step + shift)
                 here = flat_free[place]
                 place = place[here]
-                place = place[np.abs(flat_grey[place].astype(np.float64) - value[here]) <= tolerance]
+                place = place[abs(_wide(flat_grey[place]) - value[here]) <= tolerance]
                 ballot[place] += 1  # no place twice: a front's voxels differ, and so do their neighbours at one shift
                 joined.append(place[ballot[place] == min_neighbours])
-        front = np.unique(np.concatenate(joined))
+        front = xp.unique(xp.concatenate(joined))
         flat_free[front] = False
-        added += front.size
-    result[box.slices] |= free[box.slices] & ~still_free[1:-1, 1:-1, 1:-1]
+        added += len(front)
+    result: Mask = sources | False  # a copy
+    result[box] |= free[box] & ~still_free[1:-1, 1:-1, 1:-1]
     return result
+
+
+def _around(free: Mask) -> tuple[slice, ...] | None:
+    """Where there is room to grow, and one voxel more; all of a tensor, which saves a device to look."""
+    if not isinstance(free, np.ndarray):
+        return (slice(None),) * 3
+    room = Box.around(free)
+    return None if room is None else room.grown((1, 1, 1)).intersection(Box.whole(Shape3(*free.shape))).slices
+
+
+def _framed(voxels: Any) -> Any:
+    """With a voxel of zeros all around."""
+    return np.pad(voxels, 1) if isinstance(voxels, np.ndarray) else functional.pad(voxels, (1,) * 6)
+
+
+def _places(mask: Any) -> Any:
+    """The places of true voxels in the flat mask."""
+    return np.flatnonzero(mask) if isinstance(mask, np.ndarray) else mask.reshape(-1).nonzero()[:, 0]
+
+
+def _wide(values: Any) -> Any:
+    """In float64."""
+    return values.astype(np.float64) if isinstance(values, np.ndarray) else values.double()
 
 
 def _leaks(grown: Mask, sources: Mask, max_growth: float) -> tuple[Mask, int]:
     """The grown components that have more than max_growth times the voxels they had as sources."""
     if max_growth == math.inf:
-        return np.zeros_like(grown), 0
+        return grown & False, 0
     components = label(grown)
-    starts = _count(components.labels, sources, components.count)
+    starts = counts(components.labels, components.count, where=sources)
     leaking = component_sizes(components) > max_growth * starts
     return keep(components, leaking), int(np.count_nonzero(leaking))
-
-
-def _count(labels: NDArray[np.int32], mask: Mask, count: int) -> NDArray[np.int64]:
-    counts: NDArray[np.int64] = np.bincount(labels[mask], minlength=count + 1)
-    return counts
 
 
 def check_growth(mask: Mask, image: NDArray[Any], allowed: Mask | None, tolerance: float, max_growth: float) -> None:
@@ -190,6 +214,7 @@ class GrowSlices(Grow):
 
     name: ClassVar[str] = "grow_slices"
     locality: ClassVar[Locality] = "whole"
+    tensors: ClassVar[bool] = True
 
     tolerance: float  # normalised grey values
     min_neighbours: int = 2

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vol3d.errors import unknown_name
 from vol3d.geometry.box import Box
-from vol3d.postprocess.blocks import run_step
+from vol3d.postprocess.blocks import can_be_cut, run_step
 from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
@@ -30,7 +30,7 @@ from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene, store_of
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.tensor_store import TensorStore, on_host
-from vol3d.postprocess.tensors import lies_there, on_device, scene_on_host
+from vol3d.postprocess.tensors import lies_there, on_device, part_voxels, scene_on_host
 from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
 from vol3d.volume.source import VolumeStore
 
@@ -166,9 +166,9 @@ def gated(steps: tuple[Step, ...]) -> tuple[Step, ...]:
 
 
 def _run(step: Step, store: VolumeStore, scene: StoredScene, number: int, planes: int | None) -> StepReport:
-    """Run a step where the masks lie if it takes tensors and has room there, else in the computer's memory."""
+    """Run a step where the masks lie if it takes tensors and finds room there, else in the computer's memory."""
     box = Box.whole(store.shape)
-    if isinstance(store, TensorStore) and step.takes_tensors() and lies_there(scene, step.needs()):
+    if isinstance(store, TensorStore) and _has_room(step, store, scene):
         before = None
         try:
             before = store.tensor.clone()
@@ -177,6 +177,12 @@ def _run(step: Step, store: VolumeStore, scene: StoredScene, number: int, planes
             if before is not None:  # some parts may have been rewritten
                 store.tensor.copy_(before)
     return run_step(step, on_host(store), RegionScene(scene_on_host(scene), number, box), planes)
+
+
+def _has_room(step: Step, store: TensorStore, scene: StoredScene) -> bool:
+    if not (step.takes_tensors() and lies_there(scene, step.needs())):
+        return False
+    return can_be_cut(step) or store.shape.voxels <= part_voxels(store.device)
 
 
 def _check(masks: VolumeStore, steps: Sequence[Step], scene: StoredScene) -> None:

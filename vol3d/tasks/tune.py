@@ -1,6 +1,7 @@
 """Post-processing settings for a run, searched in the probabilities that its folds give to what they held out."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -26,9 +27,9 @@ from vol3d.tasks.out_of_fold import by_models, folds_of, those_of
 from vol3d.tasks.plugins import differing
 from vol3d.tasks.predict import predict_volumes
 from vol3d.tasks.prediction_jobs import OrganWish, organ_masks
-from vol3d.tasks.reporter import Reporter, Silent
+from vol3d.tasks.reporter import Advance, Reporter, Silent
 from vol3d.tasks.run import Run, load_run
-from vol3d.tasks.tuning import METRICS, POINTS, Pick, Search, Steps, judged, merged
+from vol3d.tasks.tuning import EXACT, METRICS, POINTS, Pick, Search, Steps, judged, merged
 from vol3d.tasks.tuning_case import TuningCase
 from vol3d.tasks.tuning_report import Point, Tuning, csv_of, heat_of
 from vol3d.viewer.heat_map import heat_maps
@@ -78,7 +79,7 @@ def tune(
     plan, before = model.models[0].plan, model.steps(organs is not None)
     scorer, tried = _Scorer(cases, plan, margins, metric), families(_volumes_mm3(cases), margins)
     search = Search(model.schema.names, tried, _tables(scorer, tried, reporter), metric, scorer, growth)
-    tuned = _tuned(search, cases, before, out, accept=accept, reporter=reporter)
+    tuned = _tuned(search, scorer, before, out, accept=accept, reporter=reporter)
     tuned = replace(tuned, plans=tuple(f / "plan.yaml" for f in fold_folders(run)) if tuned.accepted else ())
     write_json(out / "tuning.json", tuned.record())
     write_text(out / "tuning.csv", csv_of(search))
@@ -89,17 +90,16 @@ def tune(
     return tuned
 
 
-def _tuned(
-    search: Search, cases: Sequence[TuningCase], before: Steps, out: Path, *, accept: bool, reporter: Reporter
-) -> Tuning:
+def _tuned(search: Search, scorer: "_Scorer", before: Steps, out: Path, *, accept: bool, reporter: Reporter) -> Tuning:
     """Judge by the folds, choose by all cases, and score the operating points."""
+    cases = scorer.cases
     folds, every = [case.fold for case in cases], range(len(cases))
-    reporter.note(f"judging the settings on {len(set(folds))} folds")
-    told = judged(search, folds, before) if len(set(folds)) > 1 else None
-    picks = [search.pick(region, every) for region in range(len(search.regions))]
-    accepted = search.regions if accept else told.accepted if told else ()
-    proposed = accepted or search.regions  # what is refused is told with its scores, too
-    points = {name: _point(name, picks, proposed, before, search) for name in POINTS}
+    with scorer.told(reporter, search, folds=len(set(folds))):
+        told = judged(search, folds, before) if len(set(folds)) > 1 else None
+        picks = [search.pick(region, every) for region in range(len(search.regions))]
+        accepted = search.regions if accept else told.accepted if told else ()
+        proposed = accepted or search.regions  # what is refused is told with its scores, too
+        points = {name: _point(name, picks, proposed, before, search) for name in POINTS}
     names = tuple(case.case.name for case in cases)
     return Tuning(out, search.metric, names, tuple(folds), tuple(picks), told, accepted, points)
 
@@ -136,6 +136,7 @@ class _Predicted:
             if told := differing(folder):
                 self.reporter.warn(told)
             runs.append(load_run(folder, overrides=self.overrides, device=self.device))
+            runs[-1].steps(self.organs is not None)  # what cannot run is told before the work
             held_out = those_of(found, names, folder)
             held_out = replace(held_out, cases=tuple(case for case in held_out.cases if case.label))
             cases += self._of_fold(number, folder.resolve().name, runs[-1], held_out)
@@ -181,11 +182,20 @@ class _Scorer:
     def __init__(self, cases: Sequence[TuningCase], plan: Plan, margins_mm: Margins, metric: str) -> None:
         self.cases, self.metrics = cases, (metric, "precision", "recall")
         self.case = lru_cache(maxsize=1)(lambda case: cases[case].opened(plan, margins_mm))
+        self.advance: Advance = lambda _: None
         self._own: dict[tuple[int, int, Steps], float] = {}
         self._together: dict[tuple[int, Steps], list[dict[str, float]]] = {}
 
+    @contextmanager
+    def told(self, reporter: Reporter, search: Search, *, folds: int) -> Iterator[None]:
+        """Show how far the work is: runs for the plan, the folds' choices and the operating points, and for scores."""
+        runs = len(search.regions) * folds * ((search.metric in EXACT) + search.growth)
+        with reporter.progress("running steps", total=len(self.cases) * (5 + runs), unit="cases") as self.advance:
+            yield
+
     def own(self, case: int, region: int, settings: Sequence[Steps]) -> list[float]:
         """The scores of one region's own mask after each of several lists of steps."""
+        self.advance(1)
         for steps in settings:
             if (key := (case, region, steps)) not in self._own:
                 self._own[key] = self.case(case).score_of(steps, region, self.metrics[0])
@@ -193,6 +203,7 @@ class _Scorer:
 
     def together(self, case: int, steps: Steps) -> list[dict[str, float]]:
         """The scores, by metric, of every region after the steps of all."""
+        self.advance(1)
         if (key := (case, steps)) not in self._together:
             self._together[key] = self.case(case).scores_of(steps, self.metrics)
         return self._together[key]
