@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from vol3d.postprocess.steps import register_step
     from vol3d.tasks.cross_validate import cross_validate
     from vol3d.tasks.evaluate import evaluate
+    from vol3d.tasks.grow import grow
     from vol3d.tasks.plan import plan
     from vol3d.tasks.predict import predict
     from vol3d.tasks.run import Run, load_run
     from vol3d.tasks.sliding_window import sliding_window
     from vol3d.tasks.train import train
+    from vol3d.tasks.tune import tune
     from vol3d.training.losses import register_loss
     from vol3d.viewer.error_map import error_map
     from vol3d.volume.volume import Volume
@@ -45,6 +47,7 @@ __all__ = [
     "cross_validate",
     "error_map",
     "evaluate",
+    "grow",
     "load_run",
     "load_volume",
     "plan",
@@ -56,6 +59,7 @@ __all__ = [
     "save_volume",
     "sliding_window",
     "train",
+    "tune",
 ]
 
 _WHERE = {
@@ -64,6 +68,7 @@ _WHERE = {
     "cross_validate": "tasks.cross_validate",
     "error_map": "viewer.error_map",
     "evaluate": "tasks.evaluate",
+    "grow": "tasks.grow",
     "load_run": "tasks.run",
     "load_volume": "files.whole",
     "plan": "tasks.plan",
@@ -75,6 +80,7 @@ _WHERE = {
     "save_volume": "files.whole",
     "sliding_window": "tasks.sliding_window",
     "train": "tasks.train",
+    "tune": "tasks.tune",
 }
 
 

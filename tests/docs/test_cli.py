@@ -27,7 +27,13 @@ SOMETIMES = {
     "plan": {"failed.*", "coarse_spacing", "coarse_spacing[]", "warnings[]"},
     "info": {"failed.*", "volumes[].warnings[]"},
     "predict": {"failed.*", "volumes[].probability", *(f"volumes[].forms[].tried[].{name}" for name in TRIED)},
+    "postprocess": {"failed.*"},
     "view": {"notes[]"},
+    "tune": {
+        "operating_points.*.steps[].*.*",
+        "plans[]",
+        *(f"regions.*.{name}.*.*" for name in ("settings", "from", "to")),
+    },
 }
 
 
@@ -136,13 +142,19 @@ def test_what_the_commands_print(folder: Path, checked: Callable[..., dict[str, 
     areas = {"dice_area", "surface_dice_area", "best_threshold", "plateau_width"}
     assert set(trained["best"]) <= {"dice", "surface_dice", "hit", "fp", "miss", "step", *areas}
     checked("cross-validate", run)
+    checked("tune", run)
 
     case = data / "kidney_1"
-    predicted = checked("predict", case / "images", "--model", run, "--out", out, "--organ-mask", case / "kidney_mask")
+    how = ("--model", run, "--out", out, "--save-probability")
+    predicted = checked("predict", case / "images", *how, "--organ-mask", case / "kidney_mask")
     (volume,) = predicted["volumes"]
     assert volume["shape"] == [24, 40, 36]
     assert set(volume["seconds"]) == {"read", "normalise", "network", "resample", "postprocess", "write", "total"}
 
+    grown = checked("grow", case / "images", "--at", 12, 20, 18, "--tolerance", 300, "--out", folder / "grown.nii.gz")
+    assert grown["voxels"] >= 1
+    small = "postprocess.steps=[{size_filter: {min_voxels: 3}}]"
+    checked("postprocess", out, "--model", run, "--out", folder / "again", "--components", small)
     checked("info", Path(__file__).parents[1] / "data" / "tiny_mask.nii.gz")
     checked("convert", "sennet-rle", case / "labels", folder / "masks.csv")
     checked("view", "--pred", volume["output"], "--truth", case / "labels", "--mips", folder / "mips.png")
@@ -157,10 +169,12 @@ def test_what_an_evaluation_prints(tmp_path: Path, checked: Callable[..., dict[s
             labels[2:5, 3 + shift : 6 + shift, 2:7] = 1
             (tmp_path / name).mkdir(exist_ok=True)
             np.save(tmp_path / name / f"c{case}.npy", labels)
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        np.save(tmp_path / "kept" / f"c{case}.npy", np.full((8, 12, 9), 0.5))
     table = "".join(f"c{case},{'ab'[case % 2]}\n" for case in range(6))
     (tmp_path / "sources.csv").write_text(f"case,source\n{table}")
     options = ("--baseline", tmp_path / "theirs", "--sources", tmp_path / "sources.csv", "--metrics", *GROUPS)
-    told = checked("evaluate", tmp_path / "ours", tmp_path / "truth", *options)
+    told = checked("evaluate", tmp_path / "ours", tmp_path / "truth", *options, "--probability", tmp_path / "kept")
     assert told["comparison"]["foreground"]["dice"]["better"] == 4
     assert told["comparison"]["foreground"]["dice"]["verdict"] == "no difference that these 6 cases can show"
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vol3d.metrics import dice, iou, surface_dice, surface_overlap
+from vol3d.metrics import dice, hd95_mm, iou, surface_dice, surface_overlap
 from vol3d.metrics.surface import cube_pairs
-from vol3d.regions import cube_tensors
+from vol3d.regions import tensor_cubes
 from vol3d.shapes import Spacing
 
 pytestmark = [
@@ -33,14 +33,18 @@ def test_counts_are_the_cpus(shape: tuple[int, int, int], share: float) -> None:
     tensors = on_gpu(pair)
     expected = cube_pairs(*pair)
     np.testing.assert_array_equal(cube_pairs(*tensors), expected)
-    for cubes in (1, 10_000):
-        np.testing.assert_array_equal(cube_tensors.paired_codes(*tensors, cubes_at_once=cubes), expected)
+    for cubes in (1000, 10_000):
+        np.testing.assert_array_equal(tensor_cubes.paired_codes(*tensors, cubes_at_once=cubes), expected)
     assert surface_dice(*tensors, spacing=SPACING) == surface_dice(*pair, spacing=SPACING)
-    assert surface_dice(*tensors, spacing=SPACING, tolerance_mm=1.0) == surface_dice(
-        *pair, spacing=SPACING, tolerance_mm=1.0
-    )
     assert surface_overlap(*tensors, spacing=SPACING) == surface_overlap(*pair, spacing=SPACING)
     assert (dice(*tensors), iou(*tensors)) == (dice(*pair), iou(*pair))
+
+
+def test_with_a_tolerance_tensors_come_to_the_cpu() -> None:
+    pair = masks((20, 31, 17), 0.05)
+    assert hd95_mm(*on_gpu(pair), spacing=SPACING) == hd95_mm(*pair, spacing=SPACING)
+    found = surface_dice(*on_gpu(pair), spacing=SPACING, tolerance_mm=1.0)
+    assert found == surface_dice(*pair, spacing=SPACING, tolerance_mm=1.0)
 
 
 def test_a_mask_on_the_gpu_and_one_beside_it_are_refused() -> None:

@@ -58,6 +58,12 @@ LARGE: tuple[Any, ...] = (
     {"organ_gate": {"margin_mm": -6.5}},
     {"close_gaps": {"radius_mm": 3.1}},
     {"hysteresis": {"seed_threshold": 0.95, "grow_threshold": 0.7}},
+    {"grow_slices": {"tolerance": 0.02, "within": "organ"}},
+    {"grow_neighbours": {"tolerance": 0.02, "within": "organ"}},
+    {"remove_thin": {"radius_mm": 1.0}},
+    {"top_share": {"share": 0.02, "within": "organ"}},
+    {"component_filter": {"min_mean_probability": 0.93, "min_peak_probability": 0.97, "connectivity": 6}},
+    {"component_filter": {"max_elongation": 3.0, "max_organ_distance_mm": 4.0, "max_largest_distance_mm": 20.0}},
     {"grow_range": {"tolerance": 0.1, "max_distance_mm": 5.0, "max_growth": 2.0, "connectivity": 6}},
 )
 

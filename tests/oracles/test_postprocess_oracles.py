@@ -12,7 +12,7 @@ from skimage.filters import apply_hysteresis_threshold
 from skimage.morphology import flood, remove_small_holes
 
 from vol3d.postprocess.flood import GrowRange
-from vol3d.postprocess.morphology import FillHoles, close_gaps
+from vol3d.postprocess.morphology import FillHoles, close_gaps, open_mm, smooth_mm
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.threshold import Hysteresis
 from vol3d.regions.components import Connectivity
@@ -90,6 +90,26 @@ def test_closing_is_scipys(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(
         close_gaps(mask, radius_mm=2.0, spacing=SPACING), ndimage.binary_closing(mask, structure=ball)
     )
+
+
+def test_opening_is_scipys(rng: np.random.Generator) -> None:
+    mask = lumpy(rng) < 0.6
+    z, y, x = np.ogrid[-3:4, -2:3, -1:2]
+    ball = (z * 0.8) ** 2 + (y * 1.0) ** 2 + (x * 3.0) ** 2 <= 2.0**2
+    eroded = ndimage.binary_erosion(mask, structure=ball, border_value=True)
+    opened = open_mm(mask, radius_mm=2.0, spacing=SPACING)
+    np.testing.assert_array_equal(opened, ndimage.binary_dilation(eroded, structure=ball))
+    assert 0 < opened.sum() < mask.sum()
+
+
+def test_smoothing_is_scipys(rng: np.random.Generator) -> None:
+    mask = lumpy(rng) > 0.55
+    blurred = ndimage.gaussian_filter(mask.astype(np.float64), [1.5 / step for step in SPACING], truncate=6)
+    sure = abs(blurred - 0.5) > 1e-3
+    smooth = smooth_mm(mask, sigma_mm=1.5, spacing=SPACING)
+    np.testing.assert_array_equal(smooth[sure], (blurred > 0.5)[sure])
+    assert sure.mean() > 0.98
+    assert (smooth != mask).mean() > 0.01
 
 
 @given(image=arrays(np.int16, SHAPES, elements=st.integers(0, 5), fill=st.nothing()), tolerance=st.integers(0, 3))

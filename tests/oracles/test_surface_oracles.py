@@ -4,10 +4,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 from numpy.typing import NDArray
 
-from vol3d.metrics import hd95_mm, surface_dice
+from vol3d.metrics import assd_mm, hd95_mm, surface_dice
 from vol3d.shapes import Spacing
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:monai")  # its own calls use what it deprecates
@@ -75,3 +75,13 @@ def test_surface_dice_and_hd95_of_a_picture_are_monais_in_two_dimensions(
         batch(flat[0]), batch(flat[1]), include_background=True, percentile=95, spacing=steps
     )
     assert hd95_mm(*pair, spacing=spacing) == pytest.approx(float(distance), abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(pair=PAIRS, spacing=SPACINGS)
+def test_assd_is_monais(pair: Pair, spacing: Spacing) -> None:
+    assume(pair[0].any() and pair[1].any())
+    expected = compute_average_surface_distance(
+        batch(pair[0]), batch(pair[1]), include_background=True, symmetric=True, spacing=list(spacing)
+    )
+    assert assd_mm(*pair, spacing=spacing) == pytest.approx(float(expected), abs=1e-4)

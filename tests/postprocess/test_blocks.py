@@ -17,14 +17,25 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.postprocess import blocks
 from vol3d.postprocess.blocks import BlockStep, LocalStep, Region
+from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles, close_gaps
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import (
+    CloseGaps,
+    FillHoles,
+    RemoveThin,
+    Smooth,
+    close_gaps,
+    open_mm,
+    smooth_mm,
+)
+from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Applied, Locality, Mask, RegionScene, Scene, Step, StepReport
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.steps import STEPS, apply_in_blocks, apply_steps
-from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
 from vol3d.regions.components import Connectivity
 from vol3d.regions.distance import dilate_mm
 from vol3d.volume.source import ArrayStore
@@ -61,6 +72,11 @@ def fill_holes(voxels: int) -> tuple[Step, Plain]:
     )
 
 
+def close_lumens(max_area_mm2: float) -> tuple[Step, Plain]:
+    fields = {"max_area_mm2": max_area_mm2}
+    return CloseLumens(**fields), lambda m, _: plain_steps.close_lumens(m, spacing=SPACING, **fields)
+
+
 def gate(margin_mm: float) -> tuple[Step, Plain]:
     def plain(mask: Mask, scene: Scene) -> Mask:
         assert scene.organ is not None
@@ -69,21 +85,63 @@ def gate(margin_mm: float) -> tuple[Step, Plain]:
     return OrganGate(margin_mm=margin_mm), plain
 
 
+def soft_gate(margin_mm: float) -> tuple[Step, Plain]:
+    fields = {"margin_mm": margin_mm, "falloff_mm": 2.5, "threshold": 0.3}
+
+    def plain(mask: Mask, scene: Scene) -> Mask:
+        assert scene.organ is not None
+        return plain_steps.soft_gate(mask, p_of(scene), scene.organ, spacing=SPACING, **fields)
+
+    return OrganGate(**fields), plain
+
+
+def top_share(share: float, within: Any) -> tuple[Step, Plain]:
+    def plain(mask: Mask, scene: Scene) -> Mask:
+        among = scene.organ if within == "organ" else np.ones_like(mask)
+        assert among is not None
+        return plain_steps.top_share(p_of(scene), share=share, among=among)
+
+    return TopShare(share=share, within=within), plain
+
+
+def component_filter(**fields: Any) -> tuple[Step, Plain]:
+    def plain(mask: Mask, scene: Scene) -> Mask:
+        assert scene.organ is not None
+        return plain_steps.component_filter(mask, p_of(scene), scene.organ, spacing=SPACING, **fields)
+
+    return ComponentFilter(**fields), plain
+
+
 def presence(least: int) -> tuple[Step, Plain]:
     step = Presence(seed_threshold=0.75, min_seed_voxels=least)
     return step, lambda m, scene: m if (p_of(scene) >= 0.75).sum() >= least else np.zeros_like(m)
 
 
-def grow_range(connectivity: Connectivity) -> tuple[Step, Plain]:
-    fields: dict[str, Any] = {"tolerance": 1.0, "max_growth": 2.0, "connectivity": connectivity}
+def grow_range(connectivity: Connectivity, **width: float) -> tuple[Step, Plain]:
+    fields: dict[str, Any] = {"max_growth": 2.0, "connectivity": connectivity, **width}
+    step = GrowRange(max_distance_mm=1.7, within="organ", min_probability=0.25, **fields)
+    return step, lambda m, scene: plain_steps.grow_range(m, image_of(scene), allowed=bounds(m, scene), **fields)
+
+
+def grow_neighbours(connectivity: Connectivity, max_growth: float | None) -> tuple[Step, Plain]:
+    fields: dict[str, Any] = {"tolerance": 0.5, "connectivity": connectivity}
+    step = GrowNeighbours(max_distance_mm=3.0, max_growth=max_growth, **fields)
 
     def plain(mask: Mask, scene: Scene) -> Mask:
-        assert scene.image is not None
-        assert scene.organ is not None
-        near = dilate_mm(mask, 1.7, SPACING) & scene.organ & (p_of(scene) >= 0.25)
-        return plain_steps.grow_range(mask, scene.image, allowed=near, **fields)
+        near, most = dilate_mm(mask, 3.0, SPACING), max_growth or np.inf
+        return plain_steps.grow_neighbours(mask, image_of(scene), allowed=near, max_growth=most, **fields)
 
-    return GrowRange(max_distance_mm=1.7, within="organ", min_probability=0.25, **fields), plain
+    return step, plain
+
+
+def bounds(mask: Mask, scene: Scene) -> Mask:
+    assert scene.organ is not None
+    return dilate_mm(mask, 1.7, SPACING) & scene.organ & (p_of(scene) >= 0.25)
+
+
+def image_of(scene: Scene) -> np.ndarray:
+    assert scene.image is not None
+    return scene.image
 
 
 def grow_slices() -> tuple[Step, Plain]:
@@ -103,12 +161,30 @@ PAIRS: tuple[tuple[Step, Plain], ...] = (
     *(largest(count, c) for count in (1, 3) for c in CONNECTIVITIES),
     (FillHoles(), lambda m, _: plain_steps.fill_holes(m, spacing=SPACING)),
     fill_holes(2),
+    close_lumens(2.4),
+    close_lumens(9.0),
+    (RemoveThin(radius_mm=1.0), lambda m, _: open_mm(m, radius_mm=1.0, spacing=SPACING)),
+    (Smooth(sigma_mm=1.3), lambda m, _: smooth_mm(m, sigma_mm=1.3, spacing=SPACING)),
     (CloseGaps(radius_mm=1.7), lambda m, _: close_gaps(m, radius_mm=1.7, spacing=SPACING)),
     *(gate(margin_mm) for margin_mm in (0.0, 1.7, -0.9)),
     presence(2),
     presence(10_000),
-    *(grow_range(c) for c in CONNECTIVITIES),
+    *(grow_range(c, tolerance=1.0) for c in CONNECTIVITIES),
+    grow_range(26, central_share=0.6),
+    *(grow_neighbours(c, most) for c, most in ((6, 2.0), (18, None), (26, 2.0))),
     grow_slices(),
+)
+# Those that differ by their settings alone: each example draws one.
+VARIANTS: tuple[tuple[Step, Plain], ...] = (
+    (SizeFilter(min_voxels=3), lambda m, _: plain_steps.remove_small(m, min_volume_mm3=7.2, spacing=SPACING)),
+    *(top_share(share, within) for share in (0.002, 0.4) for within in ("volume", "organ")),
+    *(component_filter(min_mean_probability=0.3, connectivity=c) for c in CONNECTIVITIES),
+    component_filter(min_peak_probability=0.75),
+    component_filter(min_elongation=3.5, connectivity=6),
+    component_filter(max_elongation=3.2, max_flatness=1.6, connectivity=6),
+    *(component_filter(max_organ_distance_mm=mm, connectivity=6) for mm in (0.0, 1.7)),
+    *(component_filter(max_largest_distance_mm=2.5, largest_count=n, connectivity=6) for n in (1, 3)),
+    *(soft_gate(margin_mm) for margin_mm in (0.0, 1.7, -0.9)),
 )
 
 
@@ -118,8 +194,8 @@ def cut(step: Step, mask: Mask, scene: Scene, planes: int | None) -> tuple[Mask,
     return store.array[0], report
 
 
-def agree(mask: Mask, scene: Scene, heights: tuple[int, ...]) -> None:
-    for step, plain in PAIRS:
+def agree(mask: Mask, scene: Scene, heights: tuple[int, ...], pairs: tuple[tuple[Step, Plain], ...] = PAIRS) -> None:
+    for step, plain in pairs:
         whole = apply_steps(mask[None], [step], scene)
         np.testing.assert_array_equal(whole.masks[0], plain(mask, scene), err_msg=repr(step))
         for planes in heights:
@@ -129,7 +205,7 @@ def agree(mask: Mask, scene: Scene, heights: tuple[int, ...]) -> None:
 
 
 def test_every_step_is_cut_here() -> None:
-    assert {type(step) for step, _ in PAIRS} == set(STEPS.values())
+    assert {type(step) for step, _ in (*PAIRS, *VARIANTS)} == set(STEPS.values())
 
 
 @st.composite
@@ -147,6 +223,14 @@ def drawn(draw: st.DrawFn) -> tuple[Mask, Scene]:
 @given(drawn=drawn(), planes=st.integers(1, 4))
 def test_any_cut_is_the_whole(drawn: tuple[Mask, Scene], planes: int) -> None:
     agree(*drawn, heights=(planes,))
+
+
+@settings(max_examples=150)
+@given(drawn=drawn(), planes=st.integers(1, 4), pair=st.sampled_from(VARIANTS))
+def test_nor_does_it_matter_for_one_of_many_settings(
+    drawn: tuple[Mask, Scene], planes: int, pair: tuple[Step, Plain]
+) -> None:
+    agree(*drawn, heights=(planes,), pairs=(pair,))
 
 
 def percolating(rng: np.random.Generator) -> Mask:
@@ -186,6 +270,17 @@ def test_what_goes_through_many_planes_is_joined(make: Callable[..., Mask], rng:
     image = rng.integers(0, 4, mask.shape).astype(np.float32)
     organ = rng.random(mask.shape) < 0.9
     agree(mask, Scene(SPACING, ("vessel",), p[None], image, organ), heights=(1, 2, 7))
+
+
+def test_what_the_largest_is_near_to_lies_in_parts_before_and_behind(rng: np.random.Generator) -> None:
+    mask = rng.random((23, 17, 19)) < 0.04
+    mask[11, 5:9, 5:9] = True
+    pair = component_filter(max_largest_distance_mm=4.1, connectivity=6)
+    kept = apply_steps(mask[None], [pair[0]], Scene(SPACING, ("vessel",))).masks[0]
+    assert kept[:11].any() and kept[12:].any() and kept.sum() < mask.sum() // 2
+    agree(
+        mask, Scene(SPACING, ("vessel",), mask[None].astype(np.float16), organ=mask), heights=(1, 2, 7), pairs=(pair,)
+    )
 
 
 @pytest.mark.parametrize("value", [False, True])

@@ -1,18 +1,22 @@
 import math
 import re
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from plain_steps import SPACING, applied
 
 from vol3d.postprocess import growth
 from vol3d.postprocess.flood import GrowRange
-from vol3d.postprocess.growth import grow_slices
+from vol3d.postprocess.growth import Along, Growth, grow_slices
+from vol3d.postprocess.neighbours import grow_neighbours
 from vol3d.postprocess.scene import Scene
 from vol3d.postprocess.steps import apply_steps
+from vol3d.regions.components import Connectivity
 
 
 @st.composite
@@ -29,13 +33,16 @@ def scenes(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 TOLERANCES = st.sampled_from((0, 2, 4, 6, 70000))
 
 
-def swept(mask: np.ndarray, image: np.ndarray, allowed: np.ndarray, tolerance: int, least: int) -> np.ndarray:
-    """The rule said voxel by voxel: sweep up, sweep down, until nothing changes."""
+def swept(
+    mask: np.ndarray, image: np.ndarray, allowed: np.ndarray, tolerance: int, least: int, along: Along
+) -> np.ndarray:
+    """The rule said voxel by voxel: sweep up, sweep down, within the slices, until nothing changes."""
     mask = mask.copy()
     depth, height, width = mask.shape
     while True:
         before = mask.copy()
-        for planes, step in ((range(1, depth), -1), (range(depth - 2, -1, -1), 1)):
+        inside = [(range(depth), 0)] if along == "zyx" else []
+        for planes, step in ((range(1, depth), -1), (range(depth - 2, -1, -1), 1), *inside):
             for z in planes:
                 for y, x in np.argwhere(allowed[z] & ~mask[z]):
                     alike = [
@@ -49,15 +56,15 @@ def swept(mask: np.ndarray, image: np.ndarray, allowed: np.ndarray, tolerance: i
             return mask
 
 
-@given(scene=scenes(), tolerance=TOLERANCES, least=st.integers(1, 4))
+@given(scene=scenes(), tolerance=TOLERANCES, least=st.integers(1, 4), along=st.sampled_from(("z", "zyx")))
 def test_the_front_ends_where_sweeping_ends(
-    scene: tuple[np.ndarray, np.ndarray, np.ndarray], tolerance: int, least: int
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], tolerance: int, least: int, along: Along
 ) -> None:
     mask, image, allowed = scene
     for array in scene:
         array.flags.writeable = False
-    grown = grow_slices(mask, image, tolerance=tolerance, min_neighbours=least, allowed=allowed)
-    np.testing.assert_array_equal(grown.mask, swept(mask, image, allowed, tolerance, least))
+    grown = grow_slices(mask, image, tolerance=tolerance, min_neighbours=least, along=along, allowed=allowed)
+    np.testing.assert_array_equal(grown.mask, swept(mask, image, allowed, tolerance, least, along))
     assert grown.refused == 0
 
 
@@ -82,16 +89,81 @@ def test_slices_add_only_where_allowed_and_more_with_tolerance(
     np.testing.assert_array_equal(again, more)
 
 
-@given(scene=scenes(), tolerance=TOLERANCES, most=st.sampled_from((1.0, 2.0, 3.5, math.inf)))
-def test_up_is_like_down(scene: tuple[np.ndarray, np.ndarray, np.ndarray], tolerance: int, most: float) -> None:
+GROWN = st.sampled_from(
+    (
+        partial(grow_slices, along="z"),
+        partial(grow_slices, along="zyx"),
+        partial(grow_neighbours, connectivity=6),
+        partial(grow_neighbours, connectivity=26),
+    )
+)
+
+
+@settings(max_examples=40)
+@given(scene=scenes(), grown=GROWN, tolerance=TOLERANCES, most=st.sampled_from((1.0, 2.0, 3.5, math.inf)))
+def test_a_mirrored_volume_grows_alike(
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], grown: Callable[..., Growth], tolerance: int, most: float
+) -> None:
     mask, image, allowed = scene
-    there = grow_slices(mask, image, tolerance=tolerance, allowed=allowed, max_growth=most)
-    back = grow_slices(*(a[::-1] for a in scene[:2]), tolerance=tolerance, allowed=allowed[::-1], max_growth=most)
-    np.testing.assert_array_equal(back.mask[::-1], there.mask)
-    assert back.refused == there.refused
+    there = grown(mask, image, tolerance=tolerance, allowed=allowed, max_growth=most)
+    assert (there.mask.dtype, there.mask.shape) == (np.bool_, mask.shape)
+    assert not (mask & ~there.mask).any()
+    assert not (there.mask & ~mask & ~allowed).any()
+    for axis in range(3):
+        flipped = (np.flip(array, axis) for array in (mask, image))
+        back = grown(*flipped, tolerance=tolerance, allowed=np.flip(allowed, axis), max_growth=most)
+        np.testing.assert_array_equal(np.flip(back.mask, axis), there.mask)
+        assert back.refused == there.refused
 
 
-@pytest.mark.parametrize("form", ["slices", "range"])
+@settings(max_examples=40)
+@given(scene=scenes(), pair=st.tuples(TOLERANCES, TOLERANCES), connectivity=st.sampled_from((6, 18, 26)))
+def test_neighbours_add_more_with_tolerance_and_once(
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], pair: tuple[int, int], connectivity: Connectivity
+) -> None:
+    mask, image, allowed = scene
+    joined = partial(grow_neighbours, image=image, allowed=allowed, connectivity=connectivity)
+    less, more = (joined(mask, tolerance=t).mask for t in sorted(pair))
+    assert not (less & ~more).any()
+    np.testing.assert_array_equal(joined(more, tolerance=max(pair)).mask, more)
+    held = joined(mask, tolerance=max(pair), max_growth=2.0)
+    np.testing.assert_array_equal(joined(held.mask, tolerance=max(pair), max_growth=2.0).mask, held.mask)
+
+
+@settings(max_examples=20)
+@given(scene=scenes(), shares=st.tuples(*[st.sampled_from((0.2, 0.5, 0.9, 1.0))] * 2))
+def test_a_central_share_adds_more_with_its_size_and_once(
+    scene: tuple[np.ndarray, np.ndarray, np.ndarray], shares: tuple[float, float]
+) -> None:
+    mask, image, _ = scene
+    less, more = (applied(GrowRange(central_share=s, max_growth=None), mask, image=image) for s in sorted(shares))
+    assert not (mask & ~less).any()
+    assert not (less & ~more).any()
+    again = applied(GrowRange(central_share=max(shares), max_growth=None), more, image=image)
+    np.testing.assert_array_equal(again, more)
+
+
+def test_neighbours_follow_what_drifts_and_a_range_does_not() -> None:
+    image = np.broadcast_to(np.arange(0, 200, 10, dtype=np.uint16)[:, None, None], (20, 31, 17)).copy()
+    image[:, 16:] = 9000
+    mask = np.zeros(image.shape, dtype=np.bool_)
+    mask[9, 3, 4] = True
+    np.testing.assert_array_equal(grow_neighbours(mask, image, tolerance=10).mask, image < 9000)
+    within = applied(GrowRange(tolerance=10.0, max_growth=None), mask, image=image)
+    np.testing.assert_array_equal(within, (image >= 80) & (image <= 100))
+
+
+def test_a_slice_is_filled_sideways_only_where_asked() -> None:
+    image = np.full((1, 31, 17), 100, dtype=np.uint16)
+    image[0, 5:20, 3:9] = 900
+    mask = np.zeros(image.shape, dtype=np.bool_)
+    mask[0, 8, 5:7] = True
+    np.testing.assert_array_equal(grow_slices(mask, image, tolerance=9).mask, mask)
+    sideways = grow_slices(mask, image, tolerance=9, along="zyx").mask
+    np.testing.assert_array_equal(sideways, image == 900)
+
+
+@pytest.mark.parametrize("form", ["slices", "range", "neighbours"])
 @pytest.mark.parametrize(
     ("values", "tolerance", "grows"), [((5, 3), 2, True), ((5, 3), 1, False), ((65535, 0), 9, False)]
 )
@@ -103,10 +175,28 @@ def test_unsigned_grey_values_do_not_wrap(form: str, values: tuple[int, int], to
         mask[1] = True
         if form == "slices":
             grown = grow_slices(mask, image, tolerance=tolerance).mask
+        elif form == "neighbours":
+            grown = grow_neighbours(mask, image, tolerance=tolerance).mask
         else:
             grown = applied(GrowRange(tolerance=tolerance, max_growth=None), mask, image=image)
         assert grown[2].all() == grown[3].any() == grows
         assert grown[0].all()  # its own value always goes on
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_growth_goes_both_ways_and_not_around_a_border(axis: int) -> None:
+    image = np.full((20, 31, 17), 900, dtype=np.uint16)
+    np.moveaxis(image, axis, 0)[12] = 100  # a wall: what lies behind it touches only around the border
+    mask = np.zeros(image.shape, dtype=np.bool_)
+    np.moveaxis(mask, axis, 0)[5] = True
+    before_wall = np.indices(image.shape)[axis] < 12
+    for grown in (
+        grow_slices(mask, image, tolerance=9, along="zyx").mask,
+        grow_neighbours(mask, image, tolerance=9).mask,
+        applied(GrowRange(tolerance=9.0, max_growth=None), mask, image=image),
+        *([grow_slices(mask, image, tolerance=9).mask] if axis == 0 else []),
+    ):
+        np.testing.assert_array_equal(grown, before_wall)
 
 
 def two_vessels() -> tuple[np.ndarray, np.ndarray]:
@@ -120,13 +210,15 @@ def two_vessels() -> tuple[np.ndarray, np.ndarray]:
     return mask, image
 
 
-@pytest.mark.parametrize("form", ["slices", "range"])
+@pytest.mark.parametrize("form", ["slices", "range", "neighbours"])
 def test_a_leak_is_refused_whole_and_the_rest_grows(form: str) -> None:
     mask, image = two_vessels()
 
     def grown(max_growth: float) -> growth.Growth:
         if form == "slices":
             return grow_slices(mask, image, tolerance=10, max_growth=max_growth)
+        if form == "neighbours":
+            return grow_neighbours(mask, image, tolerance=10, max_growth=max_growth)
         step = GrowRange(tolerance=10.0, max_growth=None if max_growth == math.inf else max_growth)
         done = apply_steps(mask[None], [step], Scene(SPACING, ("vessel",), image=image))
         refused = re.search(r"(\d+) components refused", done.report[0].note)
@@ -180,6 +272,7 @@ def test_empty_masks_and_closed_volumes_stay() -> None:
     nothing = np.zeros_like(mask)
     for form in (
         lambda m, organ: grow_slices(m, image, tolerance=10, allowed=organ, max_growth=2.0).mask,
+        lambda m, organ: grow_neighbours(m, image, tolerance=999, allowed=organ, max_growth=2.0).mask,
         lambda m, organ: applied(
             GrowRange(tolerance=999.0, max_growth=2.0, within="volume" if organ is None else "organ"),
             m,

@@ -25,6 +25,15 @@ def test_the_bound_is_a_volume_and_inclusive(min_volume_mm3: float, left: int) -
     assert applied(SizeFilter(min_volume_mm3=min_volume_mm3), three_pieces()).sum() == left
 
 
+def test_the_bound_may_be_voxels_and_is_one_of_both() -> None:
+    assert [applied(SizeFilter(min_voxels=n), three_pieces()).sum() for n in (0, 2, 3, 4, 28)] == [32, 32, 30, 27, 0]
+    for fields in ({}, {"min_voxels": 2, "min_volume_mm3": 2.0}):
+        with pytest.raises(ValueError, match="size_filter needs one of min_volume_mm3 and min_voxels"):
+            SizeFilter(**fields)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="min_voxels must be zero or more voxels, got -1"):
+        SizeFilter(min_voxels=-1)
+
+
 @pytest.mark.parametrize(("step", "voxel_mm3"), [(0.1, 0.001), (0.3, 0.027), (0.7, 0.343), (0.05, 0.000125)])
 def test_rounding_of_the_spacing_costs_no_voxel(step: float, voxel_mm3: float) -> None:
     for n in range(1, 1000):

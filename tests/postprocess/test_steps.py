@@ -8,33 +8,43 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vol3d.errors import UsageError
+from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import CloseGaps, FillHoles, RemoveThin, Smooth
+from vol3d.postprocess.neighbours import GrowNeighbours
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Scene, Step
 from vol3d.postprocess.size import Largest, SizeFilter
 from vol3d.postprocess.steps import STEPS, apply_steps, needs, register_step, steps_from, steps_to
-from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
 from vol3d.shapes import Spacing
 
 SPACING = Spacing(0.8, 1.0, 3.0)
 EVERY_STEP: tuple[Step, ...] = (
     Threshold(threshold=0.4),
+    TopShare(share=0.2),
     Hysteresis(seed_threshold=0.8, grow_threshold=0.3, min_seed_voxels=2, connectivity=18),
     Presence(seed_threshold=0.6, min_seed_voxels=3),
     SizeFilter(min_volume_mm3=5.0, connectivity=6),
     Largest(count=2),
+    ComponentFilter(min_peak_probability=0.5, max_organ_distance_mm=1.0),
     FillHoles(max_volume_mm3=3.0),
     FillHoles(),
     CloseGaps(radius_mm=1.0),
+    CloseLumens(max_area_mm2=5.0),
+    RemoveThin(radius_mm=1.0),
+    Smooth(sigma_mm=0.9),
     OrganGate(margin_mm=-1.0),
     OrganGate(margin_mm=0.9),
+    OrganGate(falloff_mm=2.0, threshold=0.4),
     GrowSlices(tolerance=1.0, min_probability=0.2, within="organ", max_growth=None),
     GrowRange(tolerance=1.0, max_distance_mm=2.0),
+    GrowNeighbours(tolerance=1.0, within="organ", connectivity=6),
 )
 # These look at the mask that they find, so a second run starts from further out.
-MOVING = (GrowRange,)
+MOVING = (GrowRange, CloseLumens, Smooth)
 
 
 @st.composite
@@ -190,10 +200,10 @@ def test_plain_data_and_back() -> None:
         ([3], "expected one step as"),
         ([{"size_filer": {}}], "unknown step 'size_filer', did you mean 'size_filter'"),
         ([{"size_filter": {"min_volume": 1}}], "size_filter: the field 'min_volume' .* did you mean 'min_volume_mm3'"),
-        ([{"size_filter": {}}], "size_filter needs min_volume_mm3"),
+        ([{"size_filter": {}}], "size_filter needs one of min_volume_mm3 and min_voxels"),
         ([{"size_filter": 3}], "size_filter: expected its fields"),
-        ([{"size_filter": {"min_volume_mm3": "5e-3"}}], "min_volume_mm3 must be a number, got '5e-3'"),
-        ([{"size_filter": {"min_volume_mm3": True}}], "min_volume_mm3 must be a number, got True"),
+        ([{"size_filter": {"min_volume_mm3": "5e-3"}}], "min_volume_mm3 must be a number or null, got '5e-3'"),
+        ([{"size_filter": {"min_volume_mm3": True}}], "min_volume_mm3 must be a number or null, got True"),
         ([{"size_filter": {"min_volume_mm3": -1}}], "size_filter: min_volume_mm3 must be zero or more .* got -1"),
         ([{"size_filter": {"min_volume_mm3": float("nan")}}], "min_volume_mm3 must be .* got nan"),
         ([{"size_filter": {"min_volume_mm3": 1, "connectivity": 8}}], "connectivity must be one of 6, 18, 26, got 8"),
@@ -209,8 +219,16 @@ def test_plain_data_and_back() -> None:
             r"grow_threshold must be in \[0, seed_thres",
         ),
         ([{"hysteresis": {"seed_threshold": 1.3, "grow_threshold": 0.7}}], "seed_threshold must be in"),
+        ([{"close_lumens": {"max_area_mm2": 0}}], "max_area_mm2 must be more than zero square millimetres, got 0.0"),
+        ([{"remove_thin": {"radius_mm": -1}}], "remove_thin: radius_mm must be zero or more millimetres, got -1.0"),
+        ([{"smooth": {"sigma_mm": -1}}], "smooth: sigma_mm must be zero or more millimetres, got -1.0"),
         ([{"grow_slices": {"tolerance": 1, "within": "liver"}}], "within must be one of volume, organ, got 'liver'"),
         ([{"grow_slices": {"tolerance": 1, "min_neighbours": 10}}], "min_neighbours must be 1 to 9, got 10"),
+        ([{"grow_range": {}}], "grow_range: tolerance must be given, or central_share, and not both, got None"),
+        ([{"grow_range": {"tolerance": 1, "central_share": 0.9}}], "not both, got 1.0"),
+        ([{"grow_range": {"tolerance": -1}}], "grow_range: tolerance must be zero or more grey values, got -1.0"),
+        ([{"grow_range": {"central_share": 0}}], "central_share must be above 0 and at most 1, got 0.0"),
+        ([{"grow_neighbours": {"tolerance": -1}}], "grow_neighbours: tolerance must be zero or more grey values"),
         ([{"grow_range": {"tolerance": 1, "max_growth": 0.5}}], "grow_range: max_growth must be 1 or more, got 0.5"),
         ([{"organ_gate": {"margin_mm": float("inf")}}], "margin_mm must be a finite number"),
     ],

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from plain_steps import applied
 
-from vol3d.postprocess.threshold import Hysteresis, decide, label_values
+from vol3d.postprocess.threshold import Hysteresis, TopShare, decide, label_values
 from vol3d.regions.components import Connectivity
 
 SHAPES = array_shapes(min_dims=3, max_dims=3, max_side=6)
@@ -94,7 +94,35 @@ def test_any_slab_split_decides_the_same(p: np.ndarray, cut: int) -> None:
         np.testing.assert_array_equal(np.concatenate(slabs, axis=1), decided(p, activation))
 
 
+def top(p: np.ndarray, share: float, **more: Any) -> list[int]:
+    mask = applied(
+        TopShare(share=share, **more.pop("fields", {})), np.ones(p.shape, dtype=np.bool_), probability=p, **more
+    )
+    return np.flatnonzero(mask).tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_top_share_is_rounded_up_and_takes_ties(dtype: type) -> None:
+    p = np.array([[[0.3, 0.9, 0.0, 0.7, 0.7, 0.1, np.nan, 0.0, 0.2, 0.05]]], dtype=dtype)
+    assert top(p, 0.1) == [1]
+    assert top(p, 0.11) == [1, 3, 4]  # two, and what ties with the second
+    assert top(p, 0.3) == [1, 3, 4]
+    assert top(p, 0.4) == [0, 1, 3, 4]
+    assert top(p, 1.0) == [0, 1, 3, 4, 5, 8, 9]  # never what is 0 or NaN
+    assert top(p * 0, 0.5) == []
+
+
+def test_the_top_share_of_the_organ_counts_and_keeps_in_the_organ_alone() -> None:
+    p = np.array([[[0.3, 0.9, 0.8, 0.7, 0.6, 0.1]]], dtype=np.float16)
+    organ = np.array([[[True, False, False, True, True, True]]])
+    assert top(p, 0.5, organ=organ, fields={"within": "organ"}) == [3, 4]
+    assert top(p, 0.5, organ=~organ & False, fields={"within": "organ"}) == []
+
+
 def test_refusals() -> None:
+    for share in (0, 1.1):
+        with pytest.raises(ValueError, match="top_share: share must be more than 0 and at most 1, got"):
+            TopShare(share=share)
     p = np.zeros((2, 3, 4, 5), dtype=np.float32)
     with pytest.raises(ValueError, match=r"grow_threshold must be in \[0, seed_threshold 0.3\], got 0.7"):
         Hysteresis(seed_threshold=0.3, grow_threshold=0.7)

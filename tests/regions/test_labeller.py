@@ -67,12 +67,15 @@ def test_wide_labyrinths_beside_cc3d_and_scipy(connectivity: Connectivity) -> No
 
 
 @pytest.mark.parametrize(
-    ("shape", "connectivity"),
-    [((4, 3, 31), 6), ((3, 4, 32), 18), ((2, 3, 33), 26), ((2, 3, 63), 6), ((2, 3, 65), 26), ((1, 1, 70), 6)]
-    + [((40, 1, 1), 6), ((1, 40, 1), 26), ((1, 5, 34), 18), ((5, 1, 34), 26), ((9, 6, 1), 18), ((20, 31, 17), 6)],
+    ("connectivity", "shape"),
+    [
+        *((6, shape) for shape in [(4, 3, 31), (2, 3, 63), (1, 1, 70), (40, 1, 1), (20, 31, 17)]),
+        *((18, shape) for shape in [(3, 4, 32), (1, 5, 34), (9, 6, 1)]),
+        *((26, shape) for shape in [(2, 3, 33), (2, 3, 65), (1, 40, 1), (5, 1, 34)]),
+    ],
 )
 def test_noise_that_just_hangs_together(
-    shape: tuple[int, int, int], connectivity: Connectivity, rng: np.random.Generator
+    connectivity: Connectivity, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> None:
     check(rng.random(shape) < PERCOLATION[connectivity], connectivity)
 
@@ -82,6 +85,13 @@ def test_noise_that_just_hangs_together(
 @pytest.mark.parametrize("density", [0.05, 0.3, 0.5, 0.9, None])
 def test_noise_of_every_density(connectivity: Connectivity, density: float | None, rng: np.random.Generator) -> None:
     check(rng.random((20, 31, 67)) < (density or PERCOLATION[connectivity]), connectivity)
+
+
+@pytest.mark.parametrize(("connectivity", "count"), [(6, 4), (18, 2)])
+def test_slanting_steps_from_word_to_word(connectivity: Connectivity, count: int) -> None:
+    mask = np.zeros((3, 2, 40), dtype=np.bool_)
+    mask[0, 0, 31] = mask[0, 1, 32] = mask[2, 0, 32] = mask[2, 1, 31] = True
+    assert on_device(mask, connectivity)[1] == count
 
 
 def test_a_component_through_every_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +121,7 @@ def test_neighbours_that_differ_are_apart(
     kind: str, tolerance: float, connectivity: Connectivity, rng: np.random.Generator
 ) -> None:
     # Values near both ends, whose differences do not fit their type; steps of a third of the tolerance.
-    mask = rng.random((3, 4, 35)) < 0.7
+    mask = rng.random((2, 3, 36)) < {6: 0.7, 18: 0.3, 26: 0.3}[connectivity]
     steps = rng.integers(-5, 6, mask.shape)
     if kind == "float32":
         grey = (1.0 + steps * tolerance / 3).astype(kind)
@@ -134,7 +144,7 @@ def test_a_difference_of_the_tolerance_joins_and_no_number_does_not() -> None:
 
 def test_refusals() -> None:
     mask = torch.zeros((2, 3, 4), dtype=torch.bool)
-    with pytest.raises(ValueError, match="bool mask, got torch.uint8"):
+    with pytest.raises(ValueError, match=r"bool mask, got torch\.uint8"):
         label_on_device(mask.byte(), 26)
     with pytest.raises(ValueError, match="6, 18 or 26, got 8"):
         label_on_device(mask, 8)  # type: ignore[arg-type]
@@ -142,7 +152,7 @@ def test_refusals() -> None:
         label_on_device(mask[:1, :1, :1].expand(1 << 11, 1 << 10, 1 << 10), 26)
     with pytest.raises(ValueError, match="both or neither"):
         label_on_device(mask, 26, tolerance=1.0)
-    with pytest.raises(ValueError, match=r"one of uint8, .*got torch.float64"):
+    with pytest.raises(ValueError, match=r"one of uint8, .*got torch\.float64"):
         label_on_device(mask, 26, mask.double(), 1.0)
     with pytest.raises(ValueError, match=r"shape \(2, 3, 4\)"):
         label_on_device(mask, 26, torch.zeros(2, 3, 5), 1.0)

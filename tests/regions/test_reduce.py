@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from vol3d.regions import reduce, tensor_tables
+from vol3d.regions.blocks import LabelledSlab
+from vol3d.regions.components import Components, TensorComponents
+from vol3d.regions.measures import MOMENTS
 from vol3d.regions.reduce import (
     PROBABILITY_UNITS,
     counts,
@@ -21,6 +24,7 @@ from vol3d.regions.reduce import (
     probability_sums,
     sums,
 )
+from vol3d.shapes import Shape3
 
 COUNT = 5
 P_OF = st.sampled_from((0.0, 0.1, 1 / 3, 0.5, 0.7, 1.0, math.nan))
@@ -39,7 +43,7 @@ def of_label(values: np.ndarray, labels: np.ndarray, label: int, where: np.ndarr
     return values[(labels == label) & (True if where is None else where)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn())
 def test_tables_tell_of_each_label(drawn: tuple[Any, ...]) -> None:
     labels, values, where, p = drawn
@@ -69,7 +73,7 @@ def tables(labels: Any, values: Any, where: Any, p: Any) -> list[np.ndarray]:
     ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn(), st.integers(1, 40))
 def test_tensors_and_pieces_give_the_same_tables(drawn: tuple[Any, ...], at_once: int) -> None:
     whole = tables(*drawn)
@@ -80,6 +84,19 @@ def test_tensors_and_pieces_give_the_same_tables(drawn: tuple[Any, ...], at_once
             for one, two in zip(whole, other, strict=True):
                 assert one.dtype == two.dtype
                 np.testing.assert_array_equal(one, two)
+
+
+@settings(max_examples=15)
+@given(drawn(), st.integers(1, 40))
+def test_moments_of_tensors_are_those_of_arrays(drawn: tuple[Any, ...], at_once: int) -> None:
+    labels, volume = drawn[0], Shape3(len(drawn[0]) + 9, *drawn[0].shape[1:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensor_tables, "VOXELS_AT_ONCE", at_once)
+        array = MOMENTS.of(LabelledSlab(Components(labels, COUNT), labels > 0, 4, volume))
+        tensor = torch.from_numpy(labels)
+        np.testing.assert_array_equal(
+            MOMENTS.of(LabelledSlab(TensorComponents(tensor, COUNT), tensor > 0, 4, volume)), array
+        )
 
 
 def test_a_mean_does_not_hang_on_the_order(rng: np.random.Generator) -> None:

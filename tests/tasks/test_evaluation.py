@@ -78,6 +78,7 @@ def test_a_baseline_that_misses_more_is_worse(folders: Path, capsys: pytest.Capt
     assert row["volume_difference_mm3"]["difference"] < 0  # of its size
     assert json.loads((folders / "out" / "comparison.json").read_text()) == told["comparison"]
     summary = (folders / "out" / "summary.txt").read_text()
+    assert " low " in summary and "no intervals" not in summary
     assert "against the baseline" in summary and "no difference that these 7 cases can show" in summary
     assert not (folders / "out" / "sources.csv").exists()
     other = printed(capsys, "evaluate", *paths, "--metrics", "dice")  # the same resamples whatever else is computed
@@ -126,7 +127,8 @@ def test_what_cannot_be_compared_is_told(folders: Path) -> None:
     (truth / "e.npy").unlink()
     with pytest.raises(UsageError, match="6 cases or more to show anything, got 5"):
         evaluate(ours, truth, baseline=theirs)
-    assert "no intervals (low, high): 5 cases" in evaluate(ours, truth, metrics=["dice"]).table()
+    few = evaluate(ours, truth, metrics=["dice"]).table()
+    assert "no intervals of the means: fewer than 6 cases" in few and " low " not in few
 
 
 def test_metrics_are_named_one_by_one_or_in_groups(folders: Path) -> None:

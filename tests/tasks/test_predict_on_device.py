@@ -9,7 +9,8 @@ import torch
 
 import vol3d
 from vol3d.postprocess import tensors
-from vol3d.postprocess.tensors import TensorStore, has_room
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.postprocess.tensors import has_room
 from vol3d.tasks import volume_prediction
 from vol3d.tasks.run import load_run
 from vol3d.volume.volume import Volume

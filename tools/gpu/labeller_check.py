@@ -240,7 +240,7 @@ def _cupy() -> Any:
         import cupy
         from cupyx.scipy import ndimage as on_gpu
 
-        on_gpu.label(cupy.ones((2, 3, 4), dtype=bool))
+        on_gpu.label(cupy.ones((2, 3, 4), dtype=bool), np.ones((3, 3, 3), dtype=bool))
     except Exception as error:  # not installed, or it finds no compiler
         print(f"no CuPy: {type(error).__name__}: {error}"[:300], flush=True)
         return None

@@ -66,6 +66,7 @@ trainer = Trainer(
     settings=replace(settings, precision=precision),
     precision=precision,
     device=device,
+    steady=config.loss.weights_at,
 )
 trainer.run(validate=None, on_event=lambda event: None)
 came.append(time.perf_counter())

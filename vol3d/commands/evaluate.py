@@ -35,6 +35,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--baseline", metavar="PRED2", type=Path, help="another prediction of six cases or more, to compare with"
     )
     parser.add_argument(
+        "--probability",
+        metavar="DIR",
+        type=Path,
+        help="probabilities kept beside the prediction, for --metrics instances (average precision) or centreline",
+    )
+    parser.add_argument(
         "--sources", metavar="FILE", type=Path, help="a table with the columns case and source: scores by source, too"
     )
     parser.add_argument(
@@ -69,6 +75,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         tolerance_mm=arguments.tolerance_mm,
         empty=arguments.empty,
         baseline=arguments.baseline,
+        probability=arguments.probability,
         sources=arguments.sources,
         spacing=spacing,
         slices=arguments.slices,

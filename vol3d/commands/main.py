@@ -18,7 +18,21 @@ from vol3d.commands.outcome import Outcome
 from vol3d.errors import Vol3dError, is_out_of_memory
 from vol3d.version import __version__
 
-COMMANDS = ("train", "predict", "view", "evaluate", "cross-validate", "plan", "info", "convert", "phantom", "benchmark")
+COMMANDS = (
+    "train",
+    "predict",
+    "view",
+    "evaluate",
+    "cross-validate",
+    "tune",
+    "postprocess",
+    "plan",
+    "info",
+    "convert",
+    "grow",
+    "phantom",
+    "benchmark",
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -129,6 +129,16 @@ def label_on(label: VolumeSource, *, name: str, image: VolumeSource) -> VolumeSo
     return LabelSource(label, name=name, place=image.affine)
 
 
+def check_grid(path: Path | str, source: VolumeSource, other_path: Path | str, other: VolumeSource) -> None:
+    """Refuse two volumes that are not on one grid.
+
+    Raises:
+        InputError: they are not; it says both grids.
+    """
+    if difference := _difference(path, source, other_path, other):
+        raise InputError(difference)
+
+
 def open_truth(path: Path, *, structures: Sequence[str] = (), spacing: Spacing | None = None) -> VolumeSource:
     """A case's label as it is stored: a volume, or a folder with a mask of each structure."""
     return (

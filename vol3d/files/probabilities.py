@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.files.atomic import Staged, writing
+from vol3d.files.decoding import decoding
+from vol3d.files.zarr_array import is_zarr, read_node
 from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, shape3
@@ -63,3 +65,15 @@ class ProbabilitySink:
 def create_probability(path: Path, *, names: Sequence[str], shape: Shape3, affine: Affine) -> ProbabilitySink:
     """Begin a Zarr folder of float16 probabilities, (len(names), *shape), at affine."""
     return ProbabilitySink(Path(path), names=names, shape=shape3(shape), affine=affine)
+
+
+def probability_names(path: Path) -> tuple[str, ...]:
+    """The names of the regions whose probabilities a folder keeps, in order; none of other volumes.
+
+    Raises:
+        InputError: its metadata are damaged.
+    """
+    if not is_zarr(path):
+        return ()
+    with decoding(str(path)):
+        return tuple(str(name) for name in read_node(path).attributes.get(ATTRIBUTE, {}).get("names", ()))

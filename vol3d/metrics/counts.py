@@ -21,7 +21,7 @@ class Counts:
         return Counts(self.overlap + other.overlap, self.difference_mm3 + other.difference_mm3, surface)
 
 
-_OF_VOXELS: dict[str, Callable[[Counts], float | None]] = {
+COUNTED: dict[str, Callable[[Counts], float | None]] = {
     "dice": lambda c: c.overlap.dice,
     "iou": lambda c: c.overlap.iou,
     "hit": lambda c: c.overlap.recall,
@@ -29,17 +29,14 @@ _OF_VOXELS: dict[str, Callable[[Counts], float | None]] = {
     "miss": lambda c: rest(c.overlap.recall),
     "precision": lambda c: c.overlap.precision,
     "recall": lambda c: c.overlap.recall,
+    "surface_dice": lambda c: c.surface.dice if c.surface else None,
     "volume_difference_mm3": lambda c: c.difference_mm3,
     "volume_difference_relative": lambda c: ratio(c.overlap.predicted - c.overlap.referenced, c.overlap.referenced),
-}
-
-OF_SURFACE: dict[str, Callable[[Counts], float | None]] = {
-    "surface_dice": lambda c: c.surface.dice if c.surface else None,
     "surface_hit": lambda c: c.surface.hit if c.surface else None,
     "surface_fp": lambda c: c.surface.fp if c.surface else None,
     "surface_miss": lambda c: c.surface.miss if c.surface else None,
 }
-"""Those that want the areas of surfaces."""
-
-COUNTED = {**_OF_VOXELS, **OF_SURFACE}
 """The metrics that need no more than counts: of a volume slab by slab, and of all cases together (pooled)."""
+
+OF_SURFACE = frozenset(name for name in COUNTED if name.startswith("surface"))
+"""Those that want the areas of surfaces."""

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from vol3d.regions.library import as_numpy
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -27,7 +29,7 @@ def two_masks(prediction: AnyMask, reference: AnyMask) -> tuple[Any, Any]:
     devices = ["cpu" if isinstance(mask, np.ndarray) else str(mask.device) for mask in (prediction, reference)]
     if devices[0] != devices[1]:
         raise ValueError(f"expected masks on one device, got {devices[0]} and {devices[1]}")
-    return (np.asarray(prediction), np.asarray(reference)) if devices[0] == "cpu" else (prediction, reference)
+    return (as_numpy(prediction), as_numpy(reference)) if devices[0] == "cpu" else (prediction, reference)
 
 
 def two_arrays(prediction: AnyMask, reference: AnyMask) -> tuple[Mask, Mask]:
@@ -37,4 +39,4 @@ def two_arrays(prediction: AnyMask, reference: AnyMask) -> tuple[Mask, Mask]:
         ValueError: the shapes differ, a mask is not bool, or they are on two devices.
     """
     one, other = two_masks(prediction, reference)
-    return (one, other) if isinstance(one, np.ndarray) else (one.cpu().numpy(), other.cpu().numpy())
+    return as_numpy(one), as_numpy(other)

@@ -97,7 +97,7 @@ def score_case(
         masks = [region_mask(labels, region.values, seen) for labels in (prediction, reference)]
         pair = Pair(masks[0], masks[1], spacing, tolerance_mm or 0.0)
         values = {name: METRICS[name].score(pair) for name in wanted}
-        scores.append(Scores(region.name, values, pair.counts(surface=bool(OF_SURFACE.keys() & wanted))))
+        scores.append(Scores(region.name, values, pair.counts(surface=bool(OF_SURFACE.intersection(wanted)))))
     return scores
 
 

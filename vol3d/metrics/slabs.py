@@ -28,7 +28,7 @@ class SlabScores:
         self._schema, self._spacing = schema, spacing
         self._names = [name for name in COUNTED if name in metrics]
         self._overlaps = [Overlap(0, 0, 0) for _ in schema.regions]
-        self._codes = [PairedCodes() for _ in schema.regions if OF_SURFACE.keys() & metrics]
+        self._codes = [PairedCodes() for _ in schema.regions if OF_SURFACE.intersection(metrics)]
         self._planes = 0
         self._corners: list[Index3] = []
 

@@ -105,9 +105,9 @@ def surface_overlap(prediction: AnyMask, reference: AnyMask, *, spacing: Sequenc
 def cube_pairs(prediction: Any, reference: Any) -> NDArray[np.int64]:
     """The paired codes of vol3d.regions.cubes, (256, 256), of two masks that two_masks gave."""
     if not isinstance(prediction, np.ndarray):
-        from vol3d.regions import cube_tensors
+        from vol3d.regions import tensor_cubes
 
-        return cube_tensors.paired_codes(prediction, reference)
+        return tensor_cubes.paired_codes(prediction, reference)
     box = Box.around(prediction | reference)
     found = [] if box is None else [s.shifted(box.start) for s in slabs(box.shape, slab_depth(Shape3(*box.shape)))]
     return paired_codes((prediction[b.slices], reference[b.slices]) for b in found)

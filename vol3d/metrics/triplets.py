@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vol3d.metrics.overlap import ratio
 from vol3d.metrics.sweep import SURFACE_LEVELS, THRESHOLDS, mean_curve
-from vol3d.regions.components import label
+from vol3d.regions.tally import seeded, tally
 
 BOTTOM_LEVELS = (4, 6, 10)
 TOP_LEVELS = SURFACE_LEVELS
@@ -38,18 +38,10 @@ def triplet_dice(levels: NDArray[np.uint8], reference: NDArray[np.bool_]) -> NDA
     found = np.full((len(BOTTOM_LEVELS), len(TOP_LEVELS), len(AREAS)), np.nan)
     true = int(np.count_nonzero(reference))
     for row, bottom in enumerate(BOTTOM_LEVELS):
-        mask = levels >= bottom
-        components = label(mask)
-        number, level = components.labels[mask] - 1, levels[mask]
-        size = np.bincount(number, minlength=components.count)
-        hits = np.bincount(number[reference[mask]], minlength=components.count)
+        kept = seeded(tally(levels >= bottom, levels, reference, highest=len(THRESHOLDS)), TOP_LEVELS, AREAS)
         for column, top in enumerate(TOP_LEVELS):
-            if top < bottom:
-                continue
-            seeds = np.bincount(number[level >= top], minlength=components.count)
-            for place, area in enumerate(AREAS):
-                kept = seeds >= area
-                dice = ratio(2 * int(hits[kept].sum()), int(size[kept].sum()) + true)
+            for place in range(len(AREAS)) if top >= bottom else ():
+                dice = ratio(2 * int(kept.hits[0, column, place]), int(kept.predicted[0, column, place]) + true)
                 found[row, column, place] = np.nan if dice is None else dice
     return found
 

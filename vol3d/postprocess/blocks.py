@@ -20,7 +20,8 @@ from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.postprocess.scene import Applied, Mask, RegionScene, Step, StepReport
-from vol3d.postprocess.tensors import TensorStore, part_voxels
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.postprocess.tensors import part_voxels
 from vol3d.regions.blocks import LabelledSlab, Measure, join_slabs
 from vol3d.regions.components import Components, Connectivity, keep, label
 from vol3d.regions.library import library
@@ -48,6 +49,9 @@ class Part:
 MaskOf = Callable[[Part], Mask]
 """A mask of a part's shape, made voxel by voxel, or from as far around as the part reaches."""
 
+GreyOf = Callable[[Part], NDArray[Any]]
+"""Grey values of a part's shape."""
+
 
 def own_mask(part: Part) -> Mask:
     """The mask as it is found."""
@@ -65,6 +69,21 @@ class Found:
     numbers: tuple[NDArray[Any], ...]
     labels: Callable[[Part], Components]
     reach: int
+
+    def kept(self, part: Part, kept: NDArray[np.bool_]) -> Mask:
+        """A part's core: the voxels of the components whose entries in kept (count + 1,) are true."""
+        return keep(self.labels(part), kept[self.numbers[part.number]])
+
+    def joining(self, kept: NDArray[np.bool_]) -> MaskOf:
+        """The masks that parts have once these components join them."""
+
+        def joined(part: Part) -> Mask:
+            mask, core = part.mask, part.core
+            new = mask[core] | self.kept(part, kept)
+            whole: Mask = library(mask).concatenate([mask[: core.start], new, mask[core.stop :]])
+            return whole
+
+        return joined
 
 
 @dataclass
@@ -115,34 +134,44 @@ class Region:
         connectivity: Connectivity = 26,
         of: MaskOf = own_mask,
         seeds: MaskOf = own_mask,
+        grey: GreyOf | None = None,
+        tolerance: float = 0.0,
         reach: int = 0,
     ) -> Found:
-        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them."""
+        """The components of a mask that is made of each part, and what is measured of them, with the seeds in them.
+
+        With grey values, neighbours join only where theirs differ by at most tolerance.
+        """
         only = self._planes(reach) >= self.store.shape.z
         known: list[Components] = []
+
+        def grey_in(part: Part) -> NDArray[Any] | None:
+            return None if grey is None else grey(part)[part.core]
 
         def labels(part: Part) -> Components:
             if known:
                 return known[0]
-            components = label(of(part)[part.core], connectivity=connectivity)
+            mask, values = of(part)[part.core], grey_in(part)
+            components = label(mask, connectivity=connectivity, grey=values, tolerance=tolerance)
             # Labels take four times the room of a mask: those of several parts are made anew rather than kept.
             known.extend([components] if only else [])
             return components
 
         def labelled() -> Iterator[LabelledSlab]:
             for part in self.parts(reach):
-                yield LabelledSlab(labels(part), seeds(part)[part.core], part.box.start.z, self.store.shape)
+                components, start = labels(part), part.box.start.z
+                yield LabelledSlab(components, seeds(part)[part.core], start, self.store.shape, grey_in(part))
 
-        joined = join_slabs(labelled(), measures, connectivity=connectivity)
+        joined = join_slabs(labelled(), measures, connectivity=connectivity, tolerance=tolerance)
         return Found(joined.measured, joined.numbers, labels, reach)
 
     def keep(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true become the mask."""
-        self.rewrite(lambda part: _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: found.kept(part, kept), found.reach)
 
     def add(self, found: Found, kept: NDArray[np.bool_]) -> None:
         """The components whose entries in kept (count + 1,) are true join the mask."""
-        self.rewrite(lambda part: part.mask[part.core] | _kept(part, found, kept), found.reach)
+        self.rewrite(lambda part: part.mask[part.core] | found.kept(part, kept), found.reach)
 
     @cached_property
     def _voxels(self) -> int:
@@ -174,6 +203,11 @@ class BlockStep(Step):
         store = ArrayStore(mask[None].copy(), from_spacing(scene.spacing))
         note = self.run(Region(store, scene, planes=len(mask)))
         return Applied(store.array[0], note)
+
+
+def can_be_cut(step: Step) -> bool:
+    """Whether it works part by part; another is given the whole region."""
+    return isinstance(step, LocalStep) or (isinstance(step, BlockStep) and type(step).apply is BlockStep.apply)
 
 
 def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | None = None) -> StepReport:
@@ -214,7 +248,3 @@ def _applied(step: Step, region: Region, reach: int = 0) -> str:
 
     region.rewrite(new, reach)
     return "; ".join(filter(None, notes))
-
-
-def _kept(part: Part, found: Found, kept: NDArray[np.bool_]) -> Mask:
-    return keep(found.labels(part), kept[found.numbers[part.number]])

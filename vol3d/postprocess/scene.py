@@ -8,12 +8,14 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.preprocess.margin import MarginView
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.preprocess.margin import FalloffView, MarginView
 from vol3d.shapes import Shape3, Spacing
-from vol3d.volume.source import ArraySource, ArrayStore, VolumeSource, VolumeStore
+from vol3d.volume.source import ArrayStore, VolumeSource, VolumeStore
 
 Mask = NDArray[np.bool_]
 
@@ -78,7 +80,7 @@ class StoredScene:
 
 @dataclass(frozen=True)
 class Scene:
-    """A StoredScene of arrays in memory, or memory-mapped; none is ever modified.
+    """A StoredScene of arrays in memory, or memory-mapped, or of tensors on a device; none is ever modified.
 
     probability is (R, Z, Y, X) float in [0, 1], one channel per region (no background); image is
     (Z, Y, X), the first channel's grey values as the plan normalises them; organ is (Z, Y, X) bool.
@@ -89,24 +91,29 @@ class Scene:
 
     spacing: Spacing
     regions: tuple[str, ...]
-    probability: NDArray[Any] | None = None
-    image: NDArray[Any] | None = None
-    organ: Mask | None = None
+    probability: NDArray[Any] | Tensor | None = None
+    image: NDArray[Any] | Tensor | None = None
+    organ: Mask | Tensor | None = None
 
     def __post_init__(self) -> None:
         self.stored()
 
     def stored(self) -> StoredScene:
         """The same, read box by box."""
-        affine = from_spacing(self.spacing)
         p, image, organ = self.probability, self.image, self.organ
         return StoredScene(
             self.spacing,
             self.regions,
-            None if p is None else ArrayStore(p, affine),
-            None if image is None else ArraySource(image[None], affine),
-            None if organ is None else ArraySource(organ[None], affine),
+            None if p is None else store_of(p, self.spacing),
+            None if image is None else store_of(image[None], self.spacing),
+            None if organ is None else store_of(organ[None], self.spacing),
         )
+
+
+def store_of(voxels: NDArray[Any] | Tensor, spacing: Spacing) -> VolumeStore:
+    """A store over a (C, Z, Y, X) array or tensor."""
+    affine = from_spacing(spacing)
+    return ArrayStore(voxels, affine) if isinstance(voxels, np.ndarray) else TensorStore(voxels, affine)
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,11 @@ class RegionScene:
         """The region's probability in [0, 1]."""
         return self._read(_given(self.scene.probability, "the probability").channel(self.region))
 
+    @property
+    def probability_dtype(self) -> np.dtype[Any]:
+        """The type of the probability, without reading one."""
+        return _given(self.scene.probability, "the probability").dtype
+
     @cached_property
     def image(self) -> NDArray[Any]:
         """Normalised grey values of the first channel."""
@@ -157,6 +169,10 @@ class RegionScene:
     def organ_moved(self, margin_mm: float) -> Mask:
         """The organ mask dilated by a margin above zero, eroded by one below; what lies around the box counts."""
         return self._read(MarginView(_given(self.scene.organ, "an organ mask"), margin_mm))
+
+    def organ_falloff(self, margin_mm: float, falloff_mm: float) -> NDArray[np.float32]:
+        """1 in the organ moved by a margin, outside it down to 0 at falloff_mm; what lies around the box counts."""
+        return self._read(FalloffView(_given(self.scene.organ, "an organ mask"), margin_mm, falloff_mm))
 
     def _read(self, source: VolumeSource) -> NDArray[Any]:
         voxels: NDArray[Any] = source.read(self.box)[0]

@@ -6,29 +6,33 @@ register_step.
 
 import inspect
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from difflib import get_close_matches
 from functools import reduce
 from operator import or_
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vol3d.errors import unknown_name
-from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.postprocess.blocks import run_step
+from vol3d.postprocess.blocks import can_be_cut, run_step
+from vol3d.postprocess.filter import ComponentFilter
 from vol3d.postprocess.flood import GrowRange
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.growth import GrowSlices
-from vol3d.postprocess.morphology import CloseGaps, FillHoles
-from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene
+from vol3d.postprocess.lumens import CloseLumens
+from vol3d.postprocess.morphology import CloseGaps, FillHoles, RemoveThin, Smooth
+from vol3d.postprocess.neighbours import GrowNeighbours
+from vol3d.postprocess.scene import Mask, Needs, RegionScene, Scene, Step, StepReport, StoredScene, store_of
 from vol3d.postprocess.size import Largest, SizeFilter
-from vol3d.postprocess.tensors import TensorStore, lies_there, on_device, on_host, scene_on_host
-from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold
-from vol3d.volume.source import ArrayStore, VolumeStore
+from vol3d.postprocess.tensor_store import TensorStore, on_host
+from vol3d.postprocess.tensors import lies_there, on_device, part_voxels, scene_on_host
+from vol3d.postprocess.threshold import Hysteresis, Presence, Threshold, TopShare
+from vol3d.volume.source import VolumeStore
 
 __all__ = [
     "STEPS",
@@ -42,8 +46,10 @@ __all__ = [
     "TensorStore",
     "apply_in_blocks",
     "apply_steps",
+    "gated",
     "needs",
     "register_step",
+    "runs_of",
     "steps_from",
     "steps_to",
 ]
@@ -54,26 +60,35 @@ STEPS: dict[str, type[Step]] = {
     step.name: step
     for step in (
         Threshold,
+        TopShare,
         Hysteresis,
         Presence,
         SizeFilter,
         Largest,
+        ComponentFilter,
         FillHoles,
         CloseGaps,
+        CloseLumens,
+        RemoveThin,
+        Smooth,
         OrganGate,
         GrowSlices,
         GrowRange,
+        GrowNeighbours,
     )
 }
 
 StepClass = TypeVar("StepClass", bound=type[Step])
 
 
+Masks = TypeVar("Masks", Mask, Tensor)
+
+
 @dataclass(frozen=True)
-class StepsResult:
+class StepsResult(Generic[Masks]):
     """The new masks (R, Z, Y, X), and a report per step and region in the order they ran."""
 
-    masks: Mask
+    masks: Masks
     report: tuple[StepReport, ...]
 
 
@@ -82,8 +97,10 @@ def needs(steps: Sequence[Step]) -> Needs:
     return reduce(or_, (step.needs() for step in steps), Needs())
 
 
-def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult:
+def apply_steps(masks: Masks, steps: Sequence[Step], scene: Scene) -> StepsResult[Masks]:
     """Run the steps in order on masks (R, Z, Y, X), one per region of the scene; masks is not modified.
+
+    Of a tensor they are made on its device, as apply_in_blocks tells, and come to the same.
 
     Raises:
         ValueError: masks do not fit the scene, a step names a region that is not there, or the scene
@@ -91,18 +108,25 @@ def apply_steps(masks: Mask, steps: Sequence[Step], scene: Scene) -> StepsResult
         UsageError: a step answers something else than an Applied with a bool mask of the same shape.
     """
     if masks.ndim != 4:
-        raise ValueError(f"expected masks (R, Z, Y, X), got shape {masks.shape}")
-    store = ArrayStore(masks.copy(), from_spacing(scene.spacing))
-    return StepsResult(store.array, apply_in_blocks(store, steps, scene.stored(), planes=masks.shape[1]))
+        raise ValueError(f"expected masks (R, Z, Y, X), got shape {tuple(masks.shape)}")
+    new = masks.copy() if isinstance(masks, np.ndarray) else masks.clone()
+    planes = masks.shape[1] if isinstance(masks, np.ndarray) else None
+    return StepsResult(new, apply_in_blocks(store_of(new, scene.spacing), steps, scene.stored(), planes=planes))
 
 
 def apply_in_blocks(
-    masks: VolumeStore, steps: Sequence[Step], scene: StoredScene, *, planes: int | None = None
+    masks: VolumeStore,
+    steps: Sequence[Step],
+    scene: StoredScene,
+    *,
+    planes: int | None = None,
+    told: Callable[[StepReport], None] | None = None,
 ) -> tuple[StepReport, ...]:
     """Run the steps in order on a store of masks, a channel per region of the scene, which they rewrite.
 
     The masks come out the same for any number of planes that are worked on at once; None takes as many as
-    memory of a few hundred MB allows. Steps that cannot be cut are given the whole region.
+    memory of a few hundred MB allows. Steps that cannot be cut are given the whole region. told hears what
+    each step did as soon as it is done.
 
     Masks in a TensorStore are rewritten on its device, by all steps that take tensors and find room there:
     what they need of the scene is copied to it unless it is there. The others see arrays. Masks and counts are
@@ -115,18 +139,36 @@ def apply_in_blocks(
     there = scene
     if isinstance(masks, TensorStore):
         there = on_device(scene, needs([step for step in steps if step.takes_tensors()]), masks.device)
-    return tuple(
-        _run(step, masks.channel(number), there, number, planes)
-        for step in steps
-        for number, region in enumerate(scene.regions)
-        if step.region in (ALL, region)
-    )
+    reports = []
+    for step, number in runs_of(steps, scene.regions):
+        reports.append(_run(step, masks.channel(number), there, number, planes))
+        if told is not None:
+            told(reports[-1])
+    return tuple(reports)
+
+
+def runs_of(steps: Sequence[Step], regions: Sequence[str]) -> list[tuple[Step, int]]:
+    """Which step runs on which region, by its number, in order."""
+    return [(step, number) for step in steps for number, region in enumerate(regions) if step.region in (ALL, region)]
+
+
+def gated(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Steps for a volume with an organ mask: one that none of them looks at gates as early as nothing can undo it.
+
+    That is after the last step that looks at the probability or the image: such a step can bring
+    back what lies outside.
+    """
+    if needs(steps).organ:
+        return steps
+    looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]
+    at = max(looking, default=0)
+    return (*steps[:at], OrganGate(), *steps[at:])
 
 
 def _run(step: Step, store: VolumeStore, scene: StoredScene, number: int, planes: int | None) -> StepReport:
-    """Run a step where the masks lie if it takes tensors and has room there, else in the computer's memory."""
+    """Run a step where the masks lie if it takes tensors and finds room there, else in the computer's memory."""
     box = Box.whole(store.shape)
-    if isinstance(store, TensorStore) and step.takes_tensors() and lies_there(scene, step.needs()):
+    if isinstance(store, TensorStore) and _has_room(step, store, scene):
         before = None
         try:
             before = store.tensor.clone()
@@ -135,6 +177,12 @@ def _run(step: Step, store: VolumeStore, scene: StoredScene, number: int, planes
             if before is not None:  # some parts may have been rewritten
                 store.tensor.copy_(before)
     return run_step(step, on_host(store), RegionScene(scene_on_host(scene), number, box), planes)
+
+
+def _has_room(step: Step, store: TensorStore, scene: StoredScene) -> bool:
+    if not (step.takes_tensors() and lies_there(scene, step.needs())):
+        return False
+    return can_be_cut(step) or store.shape.voxels <= part_voxels(store.device)
 
 
 def _check(masks: VolumeStore, steps: Sequence[Step], scene: StoredScene) -> None:

@@ -1,4 +1,4 @@
-"""A mask whose surface is moved by a margin in millimetres, box by box."""
+"""A mask whose surface is moved by a margin in millimetres, or fades out beyond it, box by box."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
-from vol3d.regions.distance import offset_mm, reach_voxels
+from vol3d.regions.distance import distance_mm, offset_mm, reach_voxels
 from vol3d.shapes import Index3
 from vol3d.volume.source import View
 
@@ -39,3 +39,30 @@ class MarginView(View):
         own = box.shifted(Index3(*(-a for a in around.start)))
         result: NDArray[np.bool_] = offset_mm(mask, self.margin_mm, spacing)[None, *own.slices]
         return result
+
+
+@dataclass(frozen=True)
+class FalloffView(View):
+    """1 in a mask that is moved by a margin, and outside it linearly down to 0 at falloff_mm from its nearest voxel."""
+
+    margin_mm: float
+    falloff_mm: float
+
+    @property
+    def channels(self) -> int:
+        """One."""
+        return 1
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        """float32."""
+        return np.dtype(np.float32)
+
+    def read(self, box: Box) -> NDArray[np.float32]:
+        """The box of the shares, from as much around it as they reach."""
+        spacing = spacing_of(self.affine)
+        around = box.grown(reach_voxels(self.falloff_mm, spacing)).intersection(Box.whole(self.shape))
+        moved = MarginView(self.source, self.margin_mm).read(around)[0]
+        own = box.shifted(Index3(*(-a for a in around.start)))
+        share: NDArray[np.float32] = 1 - distance_mm(moved, spacing)[own.slices] / np.float32(self.falloff_mm)
+        return np.maximum(share, 0)[None]

@@ -28,6 +28,12 @@ class Turn:
         """The turned volume's shape."""
         return Shape3(*(self.stored_shape[a] for a in self.order))
 
+    @property
+    def back(self) -> "Turn":
+        """The turn of the turned volume that gives the stored one."""
+        z, y, x = (self.order.index(axis) for axis in range(3))
+        return Turn((z, y, x), (self.flipped[z], self.flipped[y], self.flipped[x]), self.shape)
+
     def stored_box(self, box: Box) -> Box:
         """Where the voxels of a turned box are stored."""
         start, stop = [0, 0, 0], [0, 0, 0]

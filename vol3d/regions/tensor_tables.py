@@ -68,6 +68,19 @@ def first_places(labels: Tensor, count: int, none: int) -> NDArray[np.int64]:
     return _told(table, none)
 
 
+def moments(labels: Tensor, count: int, start: int) -> NDArray[np.int64]:
+    """As MOMENTS in measures.py, of a slab from the plane start on."""
+    table = torch.zeros((9, count + 1), dtype=torch.int64, device=labels.device)
+    _, height, width = labels.shape
+    for part, place in _parts(labels, None):
+        inside = part.nonzero()[:, 0]
+        names, places = part[inside], inside + place.start
+        z, y, x = places // (height * width) + start, places // width % height, places % width
+        for column, values in zip(table, (z, y, x, z * z, y * y, x * x, z * y, z * x, y * x), strict=True):
+            _add(column, names, values)
+    return np.ascontiguousarray(_told(table.T, 0))
+
+
 def occurs(labels: Tensor, count: int) -> NDArray[np.bool_]:
     """As in reduce.py."""
     table = torch.zeros(count + 1, dtype=torch.bool, device=labels.device)
@@ -94,8 +107,7 @@ def _inside(labels: Tensor, values: Tensor, where: Tensor | None) -> Iterator[tu
     beside = values.reshape(-1)
     for part, place in _parts(labels, where):
         inside = part.nonzero()[:, 0]
-        if inside.numel():
-            yield part[inside], beside[place][inside]
+        yield part[inside], beside[place][inside]
 
 
 def _run_starts(flat: Tensor) -> Tensor:
@@ -107,6 +119,8 @@ def _run_starts(flat: Tensor) -> Tensor:
 
 def _add(table: Tensor, names: Tensor, numbers: Tensor) -> None:
     """Add numbers to their labels' entries."""
+    if not names.numel():
+        return
     starts, running = _run_starts(names), numbers.cumsum(0)
     ends = torch.cat([starts[1:], starts.new_tensor([names.numel()])]) - 1
     totals = running[ends]

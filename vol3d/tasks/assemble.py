@@ -12,6 +12,7 @@ from vol3d.inference.activation import probability_of
 from vol3d.inference.inferencer import Inferencer, background
 from vol3d.inference.symmetry import Forward, Symmetry, averaged
 from vol3d.network.build import NetworkSettings, build_network, network_multiple
+from vol3d.postprocess.settings import BEST
 from vol3d.postprocess.steps import ALL, steps_from
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.plugins import fault_in_plugin
@@ -48,9 +49,11 @@ def check_step_regions(plan: Plan | Config) -> None:
     Raises:
         UsageError: there is one.
     """
-    for step in steps_from(list(plan.postprocess.steps)):
-        if step.region != ALL:
-            check_region(f"postprocess.steps: {step.name}", step.region, plan)
+    for point, steps in plan.postprocess.points().items():
+        key = "steps" if point == BEST else f"operating_points.{point}"
+        for step in steps_from(list(steps)):
+            if step.region != ALL:
+                check_region(f"postprocess.{key}: {step.name}", step.region, plan)
 
 
 def check_region(setting: str, name: str, plan: Plan | Config) -> None:

@@ -96,6 +96,7 @@ def pipeline(
         settings=settings,
         precision=precision,
         device=device,
+        steady=config.loss.weights_at,
     )
     trainer.run(validate=None, on_event=lambda event: None)
     ours, dummy = (statistics.median(seconds[kind]) for kind in ("full", "dummy"))

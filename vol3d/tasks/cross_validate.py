@@ -1,21 +1,20 @@
 """Out-of-fold predictions of a run: each case by the fold that held it out, scored as one table."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from vol3d.datasets.dataset import Dataset
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.manifest import MANIFEST, read_manifest, write_manifest
-from vol3d.errors import InputError, UsageError, some
-from vol3d.files.runs import fold_folders, load_checkpoint, split_names
-from vol3d.files.volumes import FoundVolume
+from vol3d.errors import InputError, some
+from vol3d.files.runs import load_checkpoint
 from vol3d.metrics.report import MEAN, Statistics, table
-from vol3d.postprocess.steps import needs, steps_from
-from vol3d.tasks.cascade import out_of_fold
+from vol3d.postprocess.steps import needs
 from vol3d.tasks.evaluate import evaluate
 from vol3d.tasks.evaluation import Evaluation
+from vol3d.tasks.out_of_fold import by_models, folds_of, those_of
 from vol3d.tasks.plugins import differing
 from vol3d.tasks.predict import predict_volumes
 from vol3d.tasks.prediction_jobs import OrganWish
@@ -93,10 +92,7 @@ def cross_validate(
     reporter, run = reporter or Silent(), Path(run)
     root = run.parent if (run / "plan.yaml").is_file() else run
     out = root / OUT_OF_FOLD if out is None else Path(out)
-    folds = {folder: names for folder in fold_folders(run) if (names := split_names(folder, "validation"))}
-    if not folds:
-        raise UsageError(f"{run}: no fold held a case out, so there is nothing to score: train with --fold each")
-    found = read_manifest(root / MANIFEST)
+    folds, found = folds_of(run), read_manifest(root / MANIFEST)
     missed = sorted({c.name for c in found.cases} - {name for names in folds.values() for name in names})
     if missed:
         reporter.note(f"held out by no fold that is trained: {some(missed)}")
@@ -110,7 +106,7 @@ def cross_validate(
             if told := differing(folder):
                 reporter.warn(told)
             model = load_run(folder, weights=name, overrides=overrides, device=device)
-            work = _Fold(folder, model, _of(found, names, folder), out / name, tolerance_mm, reporter)
+            work = _Fold(folder, model, those_of(found, names, folder), out / name, tolerance_mm, reporter)
             rows.append(work.scored(overwrite))
         if rows:
             scored[name] = tuple(rows)
@@ -136,7 +132,7 @@ class _Fold:
         write_manifest(cases, self.held_out.cases, channel_names=self.held_out.channel_names)
         organ = OrganWish(cases if self._wants_organ else None)
         self.reporter.note(f"{name}, {self.out.name} weights: {len(self.held_out.cases)} cases were held out")
-        for run, volumes in self._by_models():
+        for run, volumes in by_models(self.run, self.held_out):
             done = predict_volumes(volumes, run, out=masks, organ=organ, overwrite=overwrite, reporter=self.reporter)
             if done.failed:
                 raise InputError(
@@ -155,27 +151,7 @@ class _Fold:
 
     @property
     def _wants_organ(self) -> bool:
-        return needs(steps_from(list(self.run.models[0].plan.postprocess.steps))).organ
-
-    def _by_models(self) -> list[tuple[Run, list[FoundVolume]]]:
-        """The volumes by the models that answer for them: those of an earlier run did not learn from them either."""
-        found: dict[str, tuple[Run, list[FoundVolume]]] = {}
-        for case in self.held_out.cases:
-            group = {other.name for other in self.held_out.cases if other.group == case.group}
-            models = out_of_fold(self.run.models, case, group)
-            own = found.setdefault(models[0].identity, (replace(self.run, models=models), []))
-            own[1].append(FoundVolume(case.name, case.images, case.spacing))
-        return list(found.values())
-
-
-def _of(found: Dataset, names: Sequence[str], folder: Path) -> Dataset:
-    known = {case.name: case for case in found.cases}
-    missing = [name for name in names if name not in known]
-    if missing:
-        raise UsageError(
-            f"{found.path} lacks {some(missing)}, which {folder} held out: train with --resume to write it"
-        )
-    return replace(found, cases=tuple(known[name] for name in names))
+        return needs(self.run.models[0].plan.postprocess.chosen()).organ
 
 
 def _joined(folds: Sequence[FoldScores]) -> Evaluation:

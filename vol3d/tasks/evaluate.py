@@ -1,6 +1,6 @@
 """Score predictions against their truths, file by file."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,13 +14,16 @@ from vol3d.datasets.sources import read_sources
 from vol3d.errors import InputError, UsageError, some
 from vol3d.files.names import stem_of
 from vol3d.files.volumes import Slices, find_volumes
+from vol3d.geometry.box import Box
 from vol3d.metrics.compare import MIN_CASES
+from vol3d.metrics.details import Details, detail_case
 from vol3d.metrics.registry import GROUPS, METRICS
 from vol3d.metrics.report import MEAN, Empty, Scores, with_empty_as_one
 from vol3d.tasks.evaluation import NO_SOURCE, Evaluation
 from vol3d.tasks.label_pair import LabelPair, Truth, open_pair
+from vol3d.tasks.probability import find_probabilities, read_probability
 from vol3d.tasks.reporter import Reporter, Silent
-from vol3d.tasks.score_pair import BINARY, score_pair
+from vol3d.tasks.score_pair import BINARY, labels_in, score_pair
 from vol3d.volume.labels import MAX_LABEL, LabelSchema, Region
 
 TOLERANT = "surface_dice_at_tolerance"
@@ -42,6 +45,7 @@ def evaluate(
     tolerance_mm: float | None = None,
     empty: Empty = "undefined",
     baseline: PathLike | None = None,
+    probability: PathLike | None = None,
     sources: PathLike | None = None,
     spacing: Millimetres | None = None,
     slices: Slices = "volume",
@@ -57,27 +61,24 @@ def evaluate(
     what the TIFF or PNG slices of a folder are: one volume, or cases. metrics names what to compute, or groups of it
     (None: the default group). tolerance_mm adds surface Dice at so many millimetres. empty is what Dice, IoU and
     surface Dice of two empty masks are. baseline is another prediction of the same truths, from which the differences
-    are told; it takes six cases. sources is a table of the cases' sources (columns case and source), over that of
+    are told; it takes six cases. probability is what vol3d-predict kept beside the prediction: with the group
+    "instances" it gives average precisions, with the group "centreline" (which tells the recall by radius) the
+    confidence by radius. sources is a table of the cases' sources (columns case and source), over that of
     truth. out is the folder for metrics.json, metrics.csv and summary.txt, sources.csv and comparison.json.
 
     Volumes of more than 2**28 voxels are read slab by slab; metrics that look at all of a volume are left out, with a
     warning, where its labels fill a larger box.
 
     Raises:
-        UsageError: a path holds no volumes, out, a metric, the tolerance or ignore cannot be, or there is a baseline
-            for less than six cases.
-        InputError: a truth has no prediction, or none in the baseline, or no source; two grids differ, a volume holds
-            no labels, or is too large for a metric that was named.
+        UsageError: a path holds no volumes, out, a metric, the tolerance or ignore cannot be, there is a baseline
+            for less than six cases, or a probability that no group looks at or that has other labels.
+        InputError: a truth has no prediction, or none in the baseline, or no source, or no probability; two grids
+            differ, a volume holds no labels, or is too large for a metric that was named.
     """
-    if tolerance_mm is not None and not 0 <= tolerance_mm < float("inf"):
-        raise UsageError(f"the tolerance must be zero or more millimetres, got {tolerance_mm}")
     folder, spacing = None if out is None else Path(out), millimetres(spacing)
     if folder is not None and folder.exists() and not folder.is_dir():
         raise UsageError(f"cannot write the scores to {folder}: it is a file; name a folder")
-    ignore = labels.ignore if labels and ignore is None else ignore
-    scored_values = {v for region in labels.regions for v in region.values} if labels else set()
-    if ignore is not None and (ignore in scored_values or not 1 <= ignore <= MAX_LABEL):
-        raise UsageError(f"the value to ignore must be 1 to {MAX_LABEL} and in no label that is scored, got {ignore}")
+    ignore = _ignored(labels, ignore)
     wanted = _wanted(metrics, tolerance_mm)
     cases = _paired(prediction, truth, slices, reporter)
     others = [] if baseline is None else _paired(baseline, truth, slices, reporter)
@@ -86,23 +87,53 @@ def evaluate(
             f"a comparison with a baseline takes {MIN_CASES} cases or more to show anything, got {len(cases)}"
         )
     told = _sources(cases, sources, reporter)
+    groups = {"instances", "centreline"} & set(metrics or ())
+    if probability is not None and not groups:
+        raise UsageError("a probability is looked at by the groups instances and centreline: name one with --metrics")
+    kept = {} if probability is None else find_probabilities(Path(probability), [case.truth.name for case in cases])
     opened = lru_cache(maxsize=1)(lambda case: open_pair(case.prediction, case.truth, spacing=spacing, ignore=ignore))
     schema = labels or _schema_of((opened(case) for case in (*cases, *others)), name_of(truth))
-    rows: list[tuple[str, Scores]] = []
+    ours: list[tuple[str, Scores]] = []
+    theirs: list[tuple[str, Scores]] = []
+    details: list[Details] = []
     with reporter.progress("evaluate", total=len(cases) + len(others), unit="volumes") as advance:
-        for case in (*cases, *others):
-            found, lacking = score_pair(opened(case), schema=schema, metrics=wanted, tolerance_mm=tolerance_mm)
-            if lacking and metrics is not None:
-                raise InputError(lacking)
-            if lacking:
-                reporter.warn(f"left out: {lacking}")
-            rows += [(case.truth.name, with_empty_as_one(s) if empty == "one" else s) for s in found]
+        for case, rows in (*((case, ours) for case in cases), *((case, theirs) for case in others)):
+            found = score_pair(opened(case), schema=schema, metrics=wanted, tolerance_mm=tolerance_mm)
+            if found.lacking and metrics is not None:
+                raise InputError(found.lacking)
+            if found.lacking:
+                reporter.warn(f"left out: {found.lacking}")
+            rows += [(case.truth.name, with_empty_as_one(s) if empty == "one" else s) for s in found.rows]
+            if groups and rows is ours:
+                details += _details(opened(case), found.box, schema, kept.get(case.truth.name), groups)
             advance(1)
-    split = len(rows) if not others else len(rows) // 2  # each case has all regions, in both
-    evaluation = Evaluation(tuple(rows[:split]), tolerance_mm, told, empty, tuple(rows[split:]))
+    evaluation = Evaluation(tuple(ours), tolerance_mm, told, empty, tuple(theirs), tuple(details))
     if folder is not None:
         evaluation.write(folder)
     return evaluation
+
+
+def _ignored(labels: LabelSchema | None, ignore: int | None) -> int | None:
+    """The value that is not looked at, of the argument or else of the labels."""
+    ignore = labels.ignore if labels and ignore is None else ignore
+    scored = {v for region in labels.regions for v in region.values} if labels else set()
+    if ignore is not None and (ignore in scored or not 1 <= ignore <= MAX_LABEL):
+        raise UsageError(f"the value to ignore must be 1 to {MAX_LABEL} and in no label that is scored, got {ignore}")
+    return ignore
+
+
+def _details(
+    pair: LabelPair, box: Box, schema: LabelSchema, probability: Path | None, groups: Set[str]
+) -> list[Details]:
+    own = None if probability is None else read_probability(probability, box, pair=pair, labels=schema.names)
+    return detail_case(
+        *labels_in(pair, box, schema),
+        schema=schema,
+        spacing=pair.spacing,
+        probability=own,
+        instances="instances" in groups,
+        radii="centreline" in groups,
+    )
 
 
 def regions(definitions: Iterable[str]) -> LabelSchema:
@@ -185,6 +216,8 @@ def _sources(cases: Sequence[_Case], table: PathLike | None, reporter: Reporter)
 
 def _wanted(metrics: Sequence[str] | None, tolerance_mm: float | None) -> list[str]:
     """The metrics of these names, and of groups of these names, in their own order."""
+    if tolerance_mm is not None and not 0 <= tolerance_mm < float("inf"):
+        raise UsageError(f"the tolerance must be zero or more millimetres, got {tolerance_mm}")
     asked = ["default"] if metrics is None else metrics
     unknown = [name for name in asked if name not in METRICS and name not in GROUPS]
     if unknown:

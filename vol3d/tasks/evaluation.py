@@ -12,6 +12,7 @@ import numpy as np
 
 from vol3d.files.atomic import write_json, write_text
 from vol3d.metrics.compare import MIN_CASES, PairedDifference, paired_difference
+from vol3d.metrics.details import Details, average_precisions, radius_records
 from vol3d.metrics.registry import DEFINITIONS, METRICS
 from vol3d.metrics.report import (
     EMPTY,
@@ -39,7 +40,7 @@ class Evaluation:
     """The scores of every case and label, in the order of the truths.
 
     sources are those of the cases, where they are known; baseline are another prediction's scores of the same cases,
-    where there is one. empty is what two empty masks count as.
+    where there is one. empty is what two empty masks count as. details are of each case and label, where asked for.
     """
 
     cases: Cases
@@ -47,6 +48,11 @@ class Evaluation:
     sources: Mapping[str, str] = field(default_factory=dict)
     empty: Empty = "undefined"
     baseline: Cases = ()
+    details: tuple[Details, ...] = ()
+
+    @property
+    def _count(self) -> int:
+        return len({case for case, _ in self.cases})
 
     @cached_property
     def summary(self) -> dict[str, dict[str, Statistics]]:
@@ -73,6 +79,8 @@ class Evaluation:
             "summary": _plain(self.summary),
             "sources": {source: _plain(summary) for source, summary in self.by_source.items()},
             "comparison": _told(self.comparison),
+            "average_precision": average_precisions(self.details),
+            "radius": radius_records(self.details),
             "tolerance_mm": self.tolerance_mm,
             "empty": self.empty,
             "definitions": {**DEFINITIONS, "empty": EMPTY[self.empty]},
@@ -81,12 +89,14 @@ class Evaluation:
     def table(self) -> str:
         """The cases, the summaries and the comparison for people."""
         rows = [{"case": case, "label": s.label, **self._shown(s.values)} for case, s in self.cases]
+        hidden = () if self._count >= MIN_CASES else ("low", "high")
         summary = [
-            {"label": label, "metric": name, **asdict(stat)}
+            {"label": label, "metric": name, **{k: v for k, v in asdict(stat).items() if k not in hidden}}
             for label, stats in _labels(self.summary)
             for name, stat in stats.items()
         ]
-        parts = [table(rows), table(summary), self._by_source(), self._compared(), "\n".join(self._remarks())]
+        parts = [table(rows), table(summary), self._by_source(), self._compared(), *self._detailed()]
+        parts.append("\n".join(self._remarks()))
         return "\n\n".join(part for part in parts if part)
 
     def _by_source(self) -> str:
@@ -100,6 +110,13 @@ class Evaluation:
 
     def _of(self, source: str) -> Iterable[tuple[str, Scores]]:
         return (pair for pair in self.cases if self.sources.get(pair[0], NO_SOURCE) == source)
+
+    def _detailed(self) -> list[str]:
+        precisions, radii = average_precisions(self.details), radius_records(self.details)
+        return [
+            table([{"average precision": label, **row} for label, row in precisions.items()]),
+            table([{"by radius": label, **row} for label, rows in radii.items() for row in rows]),
+        ]
 
     def _compared(self) -> str:
         return table(
@@ -120,9 +137,8 @@ class Evaluation:
         return {name: values.get(name) for name in METRICS if name in found and name not in HIDDEN}
 
     def _remarks(self) -> Iterable[str]:
-        count = len({case for case, _ in self.cases})
-        if count < MIN_CASES:
-            yield f"no intervals (low, high): {count} cases cannot tell their spread, {MIN_CASES} or more are needed"
+        if self._count < MIN_CASES:
+            yield f"no intervals of the means: fewer than {MIN_CASES} cases cannot tell their spread"
         if self.empty != "undefined":
             yield EMPTY[self.empty]
 

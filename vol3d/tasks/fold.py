@@ -199,6 +199,7 @@ class FoldTraining:
             device=self.device,
             parts={"encoder": encoder_parameters},
             team=self.team,
+            steady=self.config.loss.weights_at,
         )
         if state is not None:
             self._restore(trainer, state)

@@ -10,7 +10,7 @@ from typing import Literal
 from vol3d.datasets.cases import oddities, open_image, open_label
 from vol3d.datasets.given import Millimetres, PathLike, millimetres
 from vol3d.datasets.to_predict import volumes_to_predict
-from vol3d.errors import InputError, ResourceError, StoppedError, UsageError, Vol3dError, refuse_if_all
+from vol3d.errors import InputError, UsageError
 from vol3d.files.legends import write_legends
 from vol3d.files.lock import lock
 from vol3d.files.volumes import FoundVolume, format_of
@@ -19,7 +19,7 @@ from vol3d.shapes import Spacing
 from vol3d.tasks.focus import EMPTY_ORGAN, check_organ
 from vol3d.tasks.models import Weights
 from vol3d.tasks.plugins import differing
-from vol3d.tasks.prediction_jobs import Format, Job, OrganWish, Row, jobs_of
+from vol3d.tasks.prediction_jobs import Format, Job, OrganWish, Row, each_job, jobs_of
 from vol3d.tasks.reporter import Reporter, Silent, WarnOf, alike
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.signals import StopFlag, stop_flag
@@ -94,6 +94,9 @@ def predict(
     for told in filter(None, dict.fromkeys(differing(model.folder) for model in run.models)):
         reporter.warn(told)
     check_organ(organs, organ_model, organ_margin)
+    settings = run.models[0].plan.postprocess
+    if settings.operating_points:
+        reporter.note(f"operating point {settings.operating_point} of {', '.join(settings.points())}")
     organ_run = None
     if organ_model is not None:
         exact = ["inference.deterministic=true"] if run.is_deterministic else []
@@ -185,27 +188,8 @@ class _Batch:
             self.reporter.note(f"{job.volume.name} {tuple(source.shape)}: {windows} windows -> {job.target}")
 
     def run_all(self, stop: StopFlag) -> PredictResult:
-        """All volumes, one after the other. A stop ends the one at hand, too: half a volume is no result."""
-        done = [self._finished(job) for job in self.jobs]
-        rows: list[Row] = []
-        failed: dict[str, Vol3dError] = {}
-
-        def check_stop() -> None:
-            if stop():
-                told = f"stopped; {len(rows)} of {len(done)} volumes are done, the same command does the rest"
-                raise StoppedError(told, signal=stop.signal)
-
-        for job, row in zip(self.jobs, done, strict=True):
-            check_stop()
-            try:
-                rows.append(row or self._one(job, check_stop))
-            except (UsageError, InputError, ResourceError) as error:
-                if len(done) == 1:
-                    raise
-                failed[job.volume.name] = error
-                self.reporter.warn(str(error))
-        refuse_if_all(failed, done=len(rows))
-        return PredictResult(rows, {name: str(error) for name, error in failed.items()})
+        """All volumes, one after the other."""
+        return PredictResult(*each_job(self.jobs, self._finished, self._one, stop=stop, reporter=self.reporter))
 
     def _finished(self, job: Job) -> Row | None:
         row = None if self.overwrite else job.finished(probability=self.save_probability)

@@ -1,13 +1,13 @@
 """The volumes of a batch as jobs: where each mask comes to lie, what it is made from, whether it is done."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from vol3d.datasets.layouts import detect, is_told
-from vol3d.errors import InputError, UsageError
+from vol3d.errors import InputError, ResourceError, StoppedError, UsageError, Vol3dError, refuse_if_all
 from vol3d.files.atomic import read_text, write_json
 from vol3d.files.dicom import files_of_series, holds_dicom
 from vol3d.files.identity import content_sha256, stat_identity
@@ -16,7 +16,9 @@ from vol3d.files.volumes import FoundVolume, Slices, find_volumes
 from vol3d.files.zarr_array import is_zarr
 from vol3d.shapes import Spacing
 from vol3d.tasks.plugins import loaded_plugins
+from vol3d.tasks.reporter import Reporter
 from vol3d.tasks.run import Run
+from vol3d.tasks.signals import StopFlag
 from vol3d.version import __version__
 
 Format = Literal["auto", "nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "png", "ome.zarr", "h5", "npy", "dicom-seg"]
@@ -97,6 +99,20 @@ def jobs_of(
         UsageError: two outputs are the same, or one would overwrite an input.
         InputError: volumes have no organ mask where masks are given.
     """
+    targets = targets_of(found, out, format)
+    masks = {} if organ.masks is None else organ_masks(found, organ.masks, run.slices)
+    return [
+        Job(volume, target, masks.get(volume.name), _made_from(volume, masks.get(volume.name), run, organ, spacing))
+        for volume, target in zip(found, targets, strict=True)
+    ]
+
+
+def targets_of(found: Sequence[FoundVolume], out: Path, format: Format) -> list[Path]:  # noqa: A002
+    """Where the masks of volumes come to lie.
+
+    Raises:
+        UsageError: two are the same, or one would overwrite an input.
+    """
     targets = [out / (v.name + _ending(v.paths[0], format)) for v in found]
     inputs = {p.resolve() for v in found for p in v.paths}
     for target in targets:
@@ -104,11 +120,46 @@ def jobs_of(
             raise UsageError(f"several volumes would be written to {target}: rename one of them")
         if target.resolve() in inputs:
             raise UsageError(f"{target} is an input: give another --out")
-    masks = {} if organ.masks is None else _organ_masks(found, organ.masks, run.slices)
-    return [
-        Job(volume, target, masks.get(volume.name), _made_from(volume, masks.get(volume.name), run, organ, spacing))
-        for volume, target in zip(found, targets, strict=True)
-    ]
+    return targets
+
+
+def each_job(
+    jobs: Sequence[Job],
+    finished: Callable[[Job], Row | None],
+    one: Callable[[Job, Callable[[], None]], Row],
+    *,
+    stop: StopFlag,
+    reporter: Reporter,
+) -> tuple[list[Row], dict[str, str]]:
+    """The rows of all jobs, one after the other, and of those that failed the reason by the volume's name.
+
+    finished gives the row of one that is done already, one does it; it calls what it is given wherever it can be
+    stopped. A stop ends the job at hand, too: half a volume is no result.
+
+    Raises:
+        StoppedError: a signal came.
+        UsageError, InputError, ResourceError: the only job failed, or all of them: the first's.
+    """
+    done = [finished(job) for job in jobs]
+    rows: list[Row] = []
+    failed: dict[str, Vol3dError] = {}
+
+    def check_stop() -> None:
+        if stop():
+            told = f"stopped; {len(rows)} of {len(done)} volumes are done, the same command does the rest"
+            raise StoppedError(told, signal=stop.signal)
+
+    for job, row in zip(jobs, done, strict=True):
+        check_stop()
+        try:
+            rows.append(row or one(job, check_stop))
+        except (UsageError, InputError, ResourceError) as error:
+            if len(done) == 1:
+                raise
+            failed[job.volume.name] = error
+            reporter.warn(str(error))
+    refuse_if_all(failed, done=len(rows))
+    return rows, {name: str(error) for name, error in failed.items()}
 
 
 def _made_from(
@@ -138,8 +189,12 @@ def _run_made_of(run: Run) -> dict[str, Any]:
     }
 
 
-def _organ_masks(found: Sequence[FoundVolume], organ_mask: Path, slices: Slices) -> dict[str, Path]:
-    """Each volume's organ mask: of the same name in a table of cases or a folder."""
+def organ_masks(found: Sequence[FoundVolume], organ_mask: Path, slices: Slices) -> dict[str, Path]:
+    """Each volume's organ mask: of the same name in a table of cases or a folder.
+
+    Raises:
+        InputError: a volume has none.
+    """
     if is_told(organ_mask):
         masks = {case.name: case.organ_mask for case in detect(organ_mask).cases if case.organ_mask}
     else:

@@ -15,9 +15,8 @@ from vol3d.errors import InputError, UsageError
 from vol3d.files.nnunet import is_nnunet
 from vol3d.files.volumes import Slices
 from vol3d.geometry.affine import spacing_of
-from vol3d.postprocess.gate import OrganGate
-from vol3d.postprocess.scene import Needs, Step
-from vol3d.postprocess.steps import needs, steps_from
+from vol3d.postprocess.scene import Step
+from vol3d.postprocess.steps import gated, needs
 from vol3d.preprocess.pipeline import network_shape
 from vol3d.shapes import Spacing
 from vol3d.tasks.assemble import choose_devices
@@ -197,22 +196,15 @@ class Run:
             )
 
     def steps(self, organ_given: bool, *, crops: bool = False) -> tuple[Step, ...]:
-        """The plan's steps; with organ_given, a mask that no step looks at gates as early as nothing can undo it.
-
-        Where it crops it does not gate, unless a step of the plan says so.
-
-        That is after the last step that looks at the probability or the image: such a step can bring
-        back what lies outside.
+        """The plan's steps; with organ_given gated, but where it crops only if a step of the plan says so.
 
         Raises:
             UsageError: a step, or the models' normalisation, needs an organ mask and none is given.
         """
         check_organ_for(self.models, organ_given)
-        steps = steps_from(list(self.models[0].plan.postprocess.steps))
-        if organ_given and not crops and not needs(steps).organ:
-            looking = [n for n, step in enumerate(steps, start=1) if step.needs() != Needs()]
-            at = max(looking, default=0)
-            return (*steps[:at], OrganGate(), *steps[at:])
+        steps = self.models[0].plan.postprocess.chosen()
+        if organ_given and not crops:
+            return gated(steps)
         if needs(steps).organ and not organ_given:
             raise UsageError("the run's postprocess.steps need an organ mask: give --organ-mask or --organ-model")
         return steps

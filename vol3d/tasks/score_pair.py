@@ -1,6 +1,7 @@
 """Score one prediction, in one go or, where it is large, slab by slab."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -21,34 +22,50 @@ BINARY = LabelSchema((Region("foreground", (1,)),))
 """Every value besides zero, whatever it is, as one mask."""
 
 
+@dataclass(frozen=True)
+class PairScores:
+    """The scores of each region, what they lack as a sentence or "", and the box that was looked at in one go."""
+
+    rows: list[Scores]
+    lacking: str
+    box: Box
+
+
 def score_pair(
     pair: LabelPair, *, schema: LabelSchema, metrics: Sequence[str], tolerance_mm: float | None
-) -> tuple[list[Scores], str]:
-    """The scores of each region, and what they lack, as a sentence or "".
+) -> PairScores:
+    """Score one prediction.
 
     Of a volume that does not fit, what follows from counts is summed over its slabs; the rest is looked at in the box
     around all labels, or is left out where that does not fit either.
     """
-    read: Callable[[Both], Both] = _masks if schema is BINARY else lambda both: both
     score = partial(score_case, schema=schema, spacing=pair.spacing, tolerance_mm=tolerance_mm)
     if pair.fits:
-        return score(*read(pair.whole), metrics=metrics), ""
+        whole = Box.whole(pair.shape)
+        return PairScores(score(*labels_in(pair, whole, schema), metrics=metrics), "", whole)
     slabs = SlabScores(schema, pair.spacing, metrics=metrics)
     for labels in pair.slabs():
-        slabs.add(*read(labels))
+        slabs.add(*(_masks(labels) if schema is BINARY else labels))
     rows, others = slabs.finish(), [name for name in metrics if name not in COUNTED]
-    if not others:
-        return rows, ""
     # With a margin, so that what lies in one slice of a volume is not taken for a picture.
     labelled = slabs.box.grown((1, 1, 1)) if slabs.box else Box.at(Index3(0, 0, 0), Shape3(2, 2, 2))
     box = labelled.intersection(Box.whole(pair.shape))
+    if not others:
+        return PairScores(rows, "", box)
     if box.shape.voxels > WHOLE_VOXELS:
-        return rows, (
+        lacking = (
             f"{', '.join(others)} want all labels in a box of at most {WHOLE_VOXELS} voxels; those of {pair.names[0]} "
             f"and {pair.names[1]} fill one of (z, y, x) {tuple(box.shape)}"
         )
-    more = score(*read(pair.read(box)), metrics=others)
-    return [_joined(*both) for both in zip(rows, more, strict=True)], ""
+        return PairScores(rows, lacking, box)
+    more = score(*labels_in(pair, box, schema), metrics=others)
+    return PairScores([_joined(*both) for both in zip(rows, more, strict=True)], "", box)
+
+
+def labels_in(pair: LabelPair, box: Box, schema: LabelSchema) -> Both:
+    """The labels of prediction and truth in a box, as schema takes them."""
+    both = pair.whole if pair.fits else pair.read(box)
+    return _masks(both) if schema is BINARY else both
 
 
 def _masks(both: Both) -> Both:

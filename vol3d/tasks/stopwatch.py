@@ -1,5 +1,7 @@
-"""Where the time goes: exclusive seconds per activity, in each thread."""
+"""Where the time goes, exclusive seconds per activity in each thread; and how much memory it took."""
 
+import resource
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -7,6 +9,13 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
+
+
+def peak_rss_mb() -> float:
+    """MiB, the largest resident memory of the process up to now."""
+    # Linux counts in KiB, macOS in bytes.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    return round(peak, 1)
 
 
 class Stopwatch:

@@ -1,11 +1,9 @@
 """One volume through one or more models, slab by slab, to label values and probabilities."""
 
 import math
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,26 +16,26 @@ from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Step, StoredScene
 from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
-from vol3d.postprocess.tensors import TensorStore, has_room
+from vol3d.postprocess.tensor_store import TensorStore
+from vol3d.postprocess.tensors import has_room
 from vol3d.postprocess.threshold import decide, decoded, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, turn_of
+from vol3d.preprocess.pipeline import turn_of
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
+from vol3d.tasks.grey_values import grey_values
 from vol3d.tasks.models import Model
 from vol3d.tasks.probabilities import Probabilities, as_stored
 from vol3d.tasks.slabs import WriteBehind
+from vol3d.tasks.stopwatch import peak_rss_mb
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
 from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSource, VolumeStore, Writable, filling
-
-COPIED_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,10 @@ class VolumePrediction:
         if kept is None:
             return ()
         with self.clock("postprocess"):
-            image = self._normalised(storage) if needs(self.steps).image else None
+            image = None
+            if needs(self.steps).image:
+                known = self.probabilities
+                image = grey_values(known.source, self.plan.preprocess, storage, organ=known.organ)
             scene = StoredScene(self.spacing, schema.names, kept.probability, image, organ)
             report = apply_in_blocks(kept.masks, self.steps, scene)
         with self.clock("write"):
@@ -173,20 +174,6 @@ class VolumePrediction:
         size = each * len(self.schema.regions) * self.turn.shape.voxels
         return Storage.for_bytes(size, TurnedView(self.stored, self.turn), scratch)
 
-    def _normalised(self, storage: Storage) -> VolumeSource:
-        """The image on its own grid with normalised grey values, so that a plan's tolerances hold for all.
-
-        A large one is normalised again wherever it is read: in float32 it takes four times a mask's room.
-        """
-        plain = replace(self.plan.preprocess, spacing="stored")
-        view = image_view(self.probabilities.source, plain, organ=self.probabilities.organ)
-        if view.shape == self.turn.shape:
-            return view if storage.on_disk else storage.copy(view)
-        whole, place = storage.zeros(view.channels, np.float32), self.probabilities.looks[0].grid.box.start
-        for slab in slabs(view.shape, COPIED_PLANES):
-            whole.write(slab.shifted(place), view.read(slab))
-        return whole
-
     def _gate(self, organ: VolumeStore | None, storage: Storage) -> VolumeStore | None:
         """The mask of what can matter, where the steps begin with a hard gate.
 
@@ -196,7 +183,7 @@ class VolumePrediction:
         if organ is None or not self.steps or not isinstance(self.steps[0], OrganGate):
             return None
         later, margin_mm = needs(self.steps[1:]), self.steps[0].margin_mm
-        if later.probability or later.image or self.steps[0].region != "all":
+        if later.probability or later.image or self.steps[0].region != "all" or self.steps[0].falloff_mm:
             return None
         return storage.copy(MarginView(organ, margin_mm)) if margin_mm else organ
 
@@ -205,15 +192,13 @@ class VolumePrediction:
         device, tally = self.device, self.probabilities.tally
         cuda = device.type == "cuda"
         seconds = {name: round(self.clock.seconds.get(name, 0.0), 3) for name in names}
-        # Linux counts in KiB, macOS in bytes.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
         return {
             "shape": list(self.stored.shape),
             "seconds": {**seconds, "total": round(self.clock.total(), 3)},
             "windows_run": tally.run,
             "windows_skipped": tally.unwanted + tally.constant,
             "windows_constant": tally.constant,
-            "peak_rss_mb": round(peak, 1),
+            "peak_rss_mb": peak_rss_mb(),
             "peak_device_mb": round(torch.cuda.max_memory_allocated(device) / 2**20, 1) if cuda else 0.0,
             "device": ", ".join(map(str, self.probabilities.forwards.devices)),
             "forms": [_told(form) for form in self.probabilities.forms],

@@ -87,6 +87,10 @@ class LossSettings:
         said = self.terms[name]
         return said if isinstance(said, TermSettings) else TermSettings(said)
 
+    def weights_at(self, progress: float) -> tuple[float, ...]:
+        """Each term's weight when this share of the training is done."""
+        return tuple(self.term(name).weight_at(progress) for name in self.terms)
+
     @property
     def sums(self) -> Sums:
         """How voxels are added up."""
@@ -158,12 +162,12 @@ def segmentation_loss(
     target = reference.target
     if outputs[0].shape != target.shape:
         raise ValueError(f"expected a target of the logits' shape {tuple(outputs[0].shape)}, got {tuple(target.shape)}")
-    weights = {name: settings.term(name).weight_at(progress) for name in settings.terms}
+    weights = zip(settings.terms, settings.weights_at(progress), strict=True)
     with torch.autocast(target.device.type, enabled=False):
         levels = [(logits.float(), reference.at(logits.shape[2:])) for logits in outputs]
         values = [
             (weight, _over_levels(_TERMS[name], levels[:1] if name in _FULL_RESOLUTION else levels, settings))
-            for name, weight in weights.items()
+            for name, weight in weights
             if weight
         ]
     return _balanced(values) if settings.balance else _sum(values)

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from vol3d.training.course import Course, Part
 from vol3d.training.frozen import freeze, trainable
 from vol3d.training.losses import resolutions
 from vol3d.training.pace import Pace
+from vol3d.training.recorded import Recorded
 from vol3d.training.schedule import Precision, Stage, TrainingSettings, make_optimiser
 from vol3d.training.team import ALONE, Team
 
@@ -63,7 +64,8 @@ class Trainer:
     and the stage alone, so that a resumed training sees the same ones. loss takes the outputs (full resolution
     first), the labels and the progress in [0, 1]. averaged is the network to validate and to keep. parts gives
     the parameters of what stages may freeze, by name. A team are processes that each yield their share of every
-    batch; networks, steps and decisions are the same in all of them.
+    batch; networks, steps and decisions are the same in all of them. steady tells what of the loss hangs on the
+    progress: while that stays the same, a GPU plays a record of the step.
 
     Raises:
         UsageError: a stage freezes a part that the network does not have.
@@ -80,10 +82,11 @@ class Trainer:
         device: torch.device,
         parts: Parts | None = None,
         team: Team = ALONE,
+        steady: Callable[[float], Hashable] = float,
     ) -> None:
         self.network, self.loss, self.batches = network, loss, batches
         self.settings, self.precision, self.device = settings, precision, device
-        self.parts, self.team = parts or {}, team
+        self.parts, self.team, self.steady = parts or {}, team, steady
         self.averaged = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimiser = make_optimiser(network, settings)
         self.course = Course(settings)
@@ -94,6 +97,7 @@ class Trainer:
         self._bad_cases: list[list[str]] = []  # of the steps since the last good one
         self._epoch_losses: list[float] = []
         self._pace = Pace()
+        self._recorded = Recorded(self._computed) if device.type == "cuda" and team.size == 1 else None
         self._longest_event = 0.0  # seconds that telling of an epoch took, which may save
         self._best: dict[str, Tensor] | None = None  # of the stage, if the next one begins with it
         self._trainable = trainable(network)
@@ -208,7 +212,7 @@ class Trainer:
         rate = self.course.rate * self._slower
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        found = self._gradients(batch)
+        found = self._gradients(batch.images, batch.labels)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.clip_norm)
         # Both are waited for here alone, so that a GPU updates while the next step is prepared.
         loss, length = torch.stack((found, norm)).tolist()
@@ -220,13 +224,18 @@ class Trainer:
         self._average()
         self._epoch_losses.append(loss)
 
-    def _gradients(self, batch: PatchBatch) -> Tensor:
+    def _gradients(self, images: Tensor, labels: Tensor) -> Tensor:
         """The loss of a batch, with its gradients left at the parameters."""
-        images = batch.images.contiguous(memory_format=torch.channels_last_3d)
+        if self._recorded is None:
+            return self._computed(images, labels)
+        return self._recorded(images, labels, (self.course.part.number, self.steady(self.progress)))
+
+    def _computed(self, images: Tensor, labels: Tensor) -> Tensor:
+        images = images.contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             outputs = self.network(images)
         answers = [self.team.gathered(answer) for answer in resolutions(outputs)]
-        loss = self.loss(answers, self.team.gathered(batch.labels), self.progress)
+        loss = self.loss(answers, self.team.gathered(labels), self.progress)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.team.sum_gradients(self.network.parameters())

@@ -1,4 +1,4 @@
-"""Time surface Dice at tolerance 0 where the masks lie: ``python tools/time_surface_dice.py [SIZE] [DEVICE]``."""
+"""Time surface Dice at tolerance 0 where the masks lie: ``python tools/gpu/surface_dice_speed.py [SIZE] [DEVICE]``."""
 
 import statistics
 import sys
@@ -28,8 +28,9 @@ def main(size: int = 1024, device: str = "cuda") -> None:
         median = statistics.median(seconds[1:])  # the first one warms up
         peak = torch.cuda.max_memory_allocated(device) - held if device.startswith("cuda") else 0
         print(
-            f"{name}, {size}^3, {kind}: {median:.4f} s (of {REPEATS}, {min(seconds[1:]):.4f} to {max(seconds[1:]):.4f}), "
-            f"{size**3 / median / 1e9:.2f} Gvoxel/s, {peak / 2**30:.2f} GiB beside the masks, score {score:.6f}"
+            f"{name}, {size}^3, {kind}: {median:.4f} s (of {REPEATS}, {min(seconds[1:]):.4f} to "
+            f"{max(seconds[1:]):.4f}), {size**3 / median / 1e9:.2f} Gvoxel/s, "
+            f"{peak / 2**30:.2f} GiB beside the masks, score {score:.6f}"
         )
 
 

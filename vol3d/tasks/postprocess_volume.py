@@ -1,0 +1,149 @@
+"""One volume's stored probability to label values: decided and put through the steps as a prediction does."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vol3d.datasets.views import PickedView
+from vol3d.errors import InputError
+from vol3d.files.tables import write_csv
+from vol3d.geometry.affine import spacing_of
+from vol3d.postprocess.scene import Step, StepReport, StoredScene
+from vol3d.postprocess.settings import PostprocessSettings
+from vol3d.postprocess.steps import apply_in_blocks, needs
+from vol3d.postprocess.table import Columns, component_table
+from vol3d.postprocess.threshold import decide
+from vol3d.preprocess.margin import MarginView
+from vol3d.preprocess.orient import TurnedView
+from vol3d.preprocess.pipeline import PreprocessSettings, turn_of
+from vol3d.tasks.grey_values import grey_values
+from vol3d.tasks.probabilities import as_stored
+from vol3d.tasks.stopwatch import Stopwatch
+from vol3d.tasks.storage import Storage
+from vol3d.volume.labels import LabelSchema
+from vol3d.volume.source import VolumeSource, VolumeStore, Writable
+
+ROWS_AT_ONCE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a plan or a configuration says of the way from probabilities to labels; steps are those to run."""
+
+    schema: LabelSchema
+    preprocess: PreprocessSettings
+    postprocess: PostprocessSettings
+    steps: tuple[Step, ...]
+
+
+class VolumePostprocessing:
+    """One volume on its way; name is what errors call its probability, a channel per region of the recipe.
+
+    All is done on the turned grid, as in VolumePrediction. organ and image are on the probability's grid.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        probability: VolumeSource,
+        *,
+        name: str,
+        organ: VolumeSource | None = None,
+        image: VolumeSource | None = None,
+        scratch: Path | None = None,
+    ) -> None:
+        self.recipe, self.probability, self.name, self.organ, self.image = recipe, probability, name, organ, image
+        self.turn = turn_of(probability, recipe.preprocess)
+        self.turned = TurnedView(probability, self.turn)
+        self.regions, self.wanted = len(recipe.schema.regions), needs(recipe.steps)
+        each = 1 + (probability.dtype.itemsize if self.wanted.probability else 0)
+        self.storage = Storage.for_bytes(each * self.regions * self.turn.shape.voxels, self.turned, scratch)
+        self.masks = self.storage.zeros(self.regions, np.bool_)
+        self.clock = Stopwatch()
+
+    def run(self, told: Callable[[StepReport], None]) -> list[dict[str, Any]]:
+        """Decide and run the steps; gives what each did, with its seconds. told hears it as it is done.
+
+        Raises:
+            InputError: a value is no probability.
+        """
+        kept = self._decide()
+        reports: list[dict[str, Any]] = []
+        with self.clock("postprocess"):
+            organ = image = None
+            if self.organ is not None and self.wanted.organ:
+                organ = self.storage.copy(MarginView(TurnedView(self.organ, self.turn)))
+            if self.image is not None and self.wanted.image:
+                image = grey_values(self.image, self.recipe.preprocess, self.storage, organ=self.organ)
+            last = [time.perf_counter()]
+
+            def timed(report: StepReport) -> None:
+                last.append(time.perf_counter())
+                reports.append({**asdict(report), "seconds": round(last[-1] - last[-2], 3)})
+                told(report)
+
+            scene = StoredScene(spacing_of(self.turned.affine), self.recipe.schema.names, kept, image, organ)
+            apply_in_blocks(self.masks, self.recipe.steps, scene, told=timed)
+        return reports
+
+    def write(self, labels: Writable) -> None:
+        """Write the label values as the probability is stored."""
+        with self.clock("write"):
+            for box in self.storage.slabs(self.regions):
+                values = self.recipe.schema.decode(self.masks.read(box))
+                labels.write(self.turn.stored_box(box), as_stored(values[None], self.turn))
+
+    def write_components(self, path: Path) -> None:
+        """Write a CSV table of every region's components, on the grid as it is stored."""
+        with self.clock("components"):
+            tables = [self._components(number) for number in range(self.regions)]
+            named = list(zip(self.recipe.schema.names, tables, strict=True))
+            write_csv(path, ["region", "component", *tables[0]], _rows(named))
+
+    def _components(self, number: int) -> Columns:
+        mask = TurnedView(self.masks.channel(number), self.turn.back)
+        probability = PickedView(self.probability, (number,))
+        return component_table(mask, probability=probability, organ=self.organ)
+
+    def _decide(self) -> VolumeStore | None:
+        """Put the first masks in their place; gives the turned probability where steps look at it."""
+        kept = self.storage.zeros(self.regions, self.probability.dtype) if self.wanted.probability else None
+        for box in self.storage.slabs(self.regions):
+            with self.clock("read"):
+                values = self.turned.read(box)
+                self._check(values)
+                if kept is not None:
+                    kept.write(box, values)
+            with self.clock("postprocess"):
+                self.masks.write(box, self._decided(values))
+        return kept
+
+    def _decided(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        schema, given = self.recipe.schema, torch.from_numpy(values)
+        if schema.activation == "softmax":  # the background's, which is not stored, is what the others leave
+            given = given.float()
+            given = torch.cat([1 - given.sum(dim=0, keepdim=True), given])
+        return decide(given, schema.activation, self.recipe.postprocess.threshold).numpy()
+
+    def _check(self, values: NDArray[Any]) -> None:
+        if values.dtype.kind != "f" or (values < 0).any() or (values > 1).any():
+            raise InputError(
+                f"{self.name}: expected probabilities, floats from 0 to 1, got {values.dtype} values from "
+                f"{np.nanmin(values):g} to {np.nanmax(values):g}"
+            )
+
+
+def _rows(tables: list[tuple[str, Columns]]) -> Iterator[list[Any]]:
+    """A row per component, numbered from 1 on in its region; what is infinite is left empty."""
+    for region, table in tables:
+        columns = list(table.values())
+        for start in range(0, len(columns[0]), ROWS_AT_ONCE):
+            part = zip(*(column[start : start + ROWS_AT_ONCE].tolist() for column in columns), strict=True)
+            for number, row in enumerate(part, start=start + 1):
+                yield [region, number, *(None if value == np.inf else value for value in row)]
