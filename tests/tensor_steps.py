@@ -66,7 +66,16 @@ def scenes(draw: st.DrawFn) -> tuple[np.ndarray, Scene]:
     """Masks of two regions, and a scene of them."""
     grid = draw(st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 5)))
     p = draw(arrays(draw(st.sampled_from((np.float16, np.float32))), (2, *grid), elements=ONE, fill=st.nothing()))
-    kind, greys = draw(st.sampled_from(((np.float32, GREY), (np.float16, GREY), (np.uint8, (0, 1, 2, 200)))))
+    kind, greys = draw(
+        st.sampled_from(
+            (
+                (np.float32, GREY),
+                (np.float16, GREY),
+                (np.uint16, (0, 1, 2, 65535)),
+                (np.int32, (0, 2**24, 2**24 + 1, 2**24 + 3)),
+            )
+        )
+    )
     image = draw(arrays(kind, grid, elements=st.sampled_from(greys), fill=st.nothing()))
     masks = draw(arrays(np.bool_, (2, *grid), fill=st.nothing()))
     organ = draw(arrays(np.bool_, grid, fill=st.nothing()))

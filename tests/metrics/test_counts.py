@@ -3,7 +3,7 @@ import pytest
 
 from vol3d.metrics.counts import COUNTED, Counts
 from vol3d.metrics.overlap import Overlap
-from vol3d.metrics.report import score_case, summarise
+from vol3d.metrics.report import Scores, score_case, summarise
 from vol3d.metrics.surface import SurfaceOverlap
 from vol3d.shapes import Spacing
 from vol3d.volume.labels import LabelSchema, Region
@@ -55,3 +55,9 @@ def test_the_summary_has_the_mean_of_cases_and_what_is_pooled() -> None:
     assert summary["lesion"]["dice"].pooled is None  # in no case
     assert {stat.pooled for stat in summary["mean"].values()} == {None}
     assert summary["liver"]["hd95_mm"].pooled is None
+
+
+def test_nothing_is_pooled_where_a_case_has_no_counts() -> None:
+    known = Scores("liver", {"dice": 0.9}, Counts(Overlap(90, 10, 10), 0.0))
+    assert summarise([("a", known)])["liver"]["dice"].pooled == pytest.approx(0.9)
+    assert summarise([("a", known), ("b", Scores("liver", {"dice": 0.5}))])["liver"]["dice"].pooled is None

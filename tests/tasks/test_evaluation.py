@@ -86,6 +86,13 @@ def test_a_baseline_that_misses_more_is_worse(folders: Path, capsys: pytest.Capt
     assert other["comparison"] == other["sources"] == {}
 
 
+def test_radii_are_those_of_the_prediction_alone(folders: Path) -> None:
+    paths = [folders / "ours", folders / "truth"]
+    alone = evaluate(*paths, metrics=["centreline"]).record()["radius"]
+    assert alone["foreground"]
+    assert evaluate(*paths, metrics=["centreline"], baseline=folders / "theirs").record()["radius"] == alone
+
+
 def test_sources_are_summed_up_by_themselves(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = folders / "where.csv"
     table.write_text("source;case\n" + "".join(f"{'hospital' if c < 'c' else 'clinic'};{c}\n" for c in CASES))

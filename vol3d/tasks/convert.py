@@ -166,18 +166,15 @@ def _to_text(form: Kind, source: Path, target: Path, overwrite: bool, reporter: 
     if target.exists() and not overwrite:
         raise UsageError(f"{target} is there already: name another file, or say --overwrite")
     found = find_volumes(source, slices="cases" if form.pictures else "volume")
-    converted = []
+    total = len(found) if form.pictures else sum(open_volume(v.paths[0]).shape.z for v in found)
     with (
-        reporter.progress("converting", total=len(found), unit="masks") as advance,
+        reporter.progress("converting", total=total, unit="slices") as advance,
         form.begin(source, target) as write,
     ):
-        for volume in found:
-            converted.append(_told(form, volume, target, write))
-            advance(1)
-    return converted
+        return [_told(form, volume, target, write, advance) for volume in found]
 
 
-def _told(form: Kind, volume: FoundVolume, target: Path, write: WriteRow) -> Converted:
+def _told(form: Kind, volume: FoundVolume, target: Path, write: WriteRow, advance: Advance) -> Converted:
     """Write each slice of a volume of labels."""
     path, voxels = volume.paths[0], 0
     mask = open_volume(path)
@@ -193,6 +190,7 @@ def _told(form: Kind, volume: FoundVolume, target: Path, write: WriteRow) -> Con
             write(volume.name, names[box.start.z] if names else f"{box.start.z:04d}", plane)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from error
+        advance(1)
     return Converted(volume.name, target, mask.shape, voxels)
 
 
