@@ -174,11 +174,11 @@ def test_a_number_of_too_many_bits_is_refused() -> None:
 
 
 def test_the_real_tables_are_read_whole(real_data: Path) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     ((name, kidney),) = sennet_volumes(real_data / "sennet" / "kidney_3_dense_prediction_rle.csv").items()
     voxels = sum(int(np.count_nonzero(kidney.plane(0, z))) for z in range(kidney.shape.z))
     assert (name, kidney.shape, voxels) == ("kidney_3_dense", (501, 1706, 1510), 2_740_869)
-    assert time.perf_counter() - start < 12  # 1 s on one core that is not shared
+    assert time.process_time() - start < 3  # took 1 s
     pictures = siim_volumes(real_data / "siim" / "siim_1500_rle.csv")
     found: list[NDArray[np.uint8]] = [read_all(picture)[0, 0] for picture in list(pictures.values())[::12]]
     assert all(picture.shape == (1024, 1024) for picture in found)
