@@ -36,8 +36,9 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A process of tests for each core, each with one thread: two that share all cores wait for each other.
 test: lint
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
 test-slow: venv
 	$(BIN)/pytest -q -m "slow and not gpu"

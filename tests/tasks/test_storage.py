@@ -30,6 +30,8 @@ def predicted(path: Path, steps: str, out: Path) -> tuple[NDArray[np.uint8], dic
     organ = np.zeros((1, *source.shape), np.uint8)
     organ[:, 2:, 4:20] = 3
     row = run.write(source, out / path.name, organ=ArraySource(organ, source.affine))
+    for step in row["postprocess"]:
+        del step["seconds"]
     return read_all(open_volume(out / path.name)), row
 
 
