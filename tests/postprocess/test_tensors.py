@@ -13,12 +13,13 @@ from tensor_steps import CHAIN, SETTINGS, case, on_tensors, scenes, steps_like
 
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.postprocess import blocks, tensors
+from vol3d.postprocess import blocks, tensor_blur, tensors
 from vol3d.postprocess import steps as steps_module
 from vol3d.postprocess.blocks import LocalStep
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene, Scene, Step, StepReport
 from vol3d.postprocess.steps import STEPS, TensorStore, apply_in_blocks, apply_steps, steps_from
 from vol3d.postprocess.tensor_store import on_host
+from vol3d.regions import library
 
 
 def test_every_step_is_drawn_here() -> None:
@@ -173,6 +174,20 @@ def test_parts_are_as_large_as_the_room(rng: np.random.Generator, monkeypatch: p
     monkeypatch.setattr(tensors, "free_bytes", lambda _: next(room) * 31 * 17 * tensors.WORK_BYTES)
     on_tensors(masks[1:], steps_from(["largest"]), replace(scene, regions=("vessel",), probability=None), None)
     assert heights == [9, 9, 2] * 2
+
+
+def test_what_is_worked_on_at_once_is_not_seen(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    masks, scene = case(rng)
+    steps = steps_from(
+        [{"top_share": {"share": 0.3}}, {"smooth": {"sigma_mm": 0.7}}, {"grow_range": {"central_share": 0.3}}]
+    )
+    expected = apply_steps(masks, steps, scene)
+    monkeypatch.setattr(library, "VALUES_AT_ONCE", 700)
+    monkeypatch.setattr(tensor_blur, "VOXELS_AT_ONCE", 3 * 31 * 17)
+    found, report = on_tensors(masks, steps, scene, None)
+    np.testing.assert_array_equal(found, expected.masks)
+    assert report == expected.report
+    assert all(step.removed and step.voxels_after for step in report[:4])
 
 
 def test_a_step_that_runs_out_of_memory_is_done_again_in_memory(

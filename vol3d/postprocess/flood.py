@@ -16,6 +16,7 @@ from vol3d.postprocess.quantile import streamed_median, streamed_quantiles
 from vol3d.postprocess.scene import Locality, Mask
 from vol3d.regions.blocks import SEEDS, VOXELS
 from vol3d.regions.components import Connectivity
+from vol3d.regions.library import chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,9 @@ class GrowRange(Grow, BlockStep):
         """The lowest and the highest grey value to flood through; (nan, nan) if the mask is empty."""
 
         def inside() -> Iterator[Any]:
-            return (part.scene.image[part.mask] for part in region.parts() if part.mask.any())
+            for part in region.parts():
+                if part.mask.any():
+                    yield from chosen(part.scene.image, part.mask)
 
         dtype = region.scene.image_dtype
         if self.tolerance is not None:

@@ -38,8 +38,13 @@ def smooth_mm(mask: Mask, *, sigma_mm: float, spacing: Spacing) -> Mask:
 
     Steps of the surface vanish, and so does what is thin: a long tube of a radius below 1.18 sigma, a sheet
     thinner than 1.35 sigma, a ball of a radius below 1.54 sigma. Gaps as narrow are filled likewise.
+    A tensor's is found on its device.
     """
     z, y, x = (_weights(sigma_mm / step) for step in spacing)
+    if not isinstance(mask, np.ndarray):
+        from vol3d.postprocess.tensor_blur import above_half  # who has a tensor has loaded torch
+
+        return above_half(mask, (z, y, x))
     # In whole numbers, which add up to the same in any order, wherever the volume is cut.
     along_z = ndimage.correlate1d(mask, z, axis=0, output=np.int32)
     result = np.empty_like(mask)
@@ -141,6 +146,7 @@ class Smooth(LocalStep):
 
     name: ClassVar[str] = "smooth"
     locality: ClassVar[Locality] = "halo"
+    tensors: ClassVar[bool] = True
 
     sigma_mm: float
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-VALUES_AT_ONCE = 1 << 26  # 40 bytes each
+VALUES_AT_ONCE = 1 << 25  # 40 bytes each
 
 
 def digit_counts(

@@ -17,7 +17,7 @@ from vol3d.postprocess.quantile import streamed_ranks
 from vol3d.postprocess.scene import Applied, Locality, Mask, Needs, RegionScene
 from vol3d.regions.blocks import SEEDS
 from vol3d.regions.components import Connectivity
-from vol3d.regions.library import library
+from vol3d.regions.library import chosen, library
 
 
 def decide(
@@ -128,7 +128,8 @@ class TopShare(BlockStep):
             return (p > 0) & part.scene.organ if self.within == "organ" else p > 0
 
         def values() -> Iterator[Any]:
-            return (part.scene.probability[possible(part)] for part in region.parts())
+            for part in region.parts():
+                yield from chosen(part.scene.probability, possible(part))
 
         total = region.store.shape.voxels
         if self.within == "organ":
