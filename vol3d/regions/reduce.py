@@ -37,16 +37,6 @@ def counts(labels: Array, count: int, *, where: Array | None = None) -> NDArray[
     return table
 
 
-def sums(labels: Array, count: int, values: Array, *, where: Array | None = None) -> NDArray[np.int64]:
-    """The sum of each label's integer values; zero for a label without voxels."""
-    if not isinstance(labels, np.ndarray):
-        return _tensors().sums(labels, count, values, where)  # type: ignore[no-any-return]
-    table = np.zeros(count + 1, dtype=np.int64)
-    for part, numbers in _inside(labels, values, where):
-        np.add.at(table, part, numbers.astype(np.int64))
-    return table
-
-
 def probability_sums(labels: Array, count: int, probability: Array, *, where: Array | None = None) -> NDArray[np.int64]:
     """The sum of each label's probabilities, each rounded to whole PROBABILITY_UNITS; a NaN adds nothing."""
     if not isinstance(labels, np.ndarray):
@@ -59,20 +49,20 @@ def probability_sums(labels: Array, count: int, probability: Array, *, where: Ar
     return table
 
 
-def lowest(labels: Array, count: int, values: Array, *, where: Array | None = None) -> NDArray[Any]:
-    """The lowest of each label's values, NaN if one is; for a label without voxels the highest there can be.
-
-    The table has the values' type, but at least float32 or int32.
-    """
-    return _extremes(labels, count, values, where, np.minimum)
-
-
 def highest(labels: Array, count: int, values: Array, *, where: Array | None = None) -> NDArray[Any]:
     """The highest of each label's values, NaN if one is; for a label without voxels the lowest there can be.
 
     The table has the values' type, but at least float32 or int32.
     """
-    return _extremes(labels, count, values, where, np.maximum)
+    if not isinstance(labels, np.ndarray):
+        return _tensors().highest(labels, count, values, where)  # type: ignore[no-any-return]
+    floating = values.dtype.kind == "f"  # type: ignore[union-attr]
+    kind = np.result_type(values, np.float32 if floating else np.int32)
+    table = np.full(count + 1, -np.inf if floating else np.iinfo(kind).min, dtype=kind)
+    with np.errstate(invalid="ignore"):  # a NaN is passed on
+        for part, numbers in _inside(labels, values, where):
+            np.maximum.at(table, part, numbers.astype(kind))
+    return table
 
 
 def first_places(labels: Array, count: int) -> NDArray[np.int64]:
@@ -94,22 +84,6 @@ def occurs(labels: Array, count: int) -> NDArray[np.bool_]:
     table = np.zeros(count + 1, dtype=np.bool_)
     table[labels] = True
     table[0] = False
-    return table
-
-
-def _extremes(labels: Array, count: int, values: Any, where: Array | None, join: np.ufunc) -> NDArray[Any]:
-    low = join is np.minimum
-    if not isinstance(labels, np.ndarray):
-        return _tensors().extremes(labels, count, values, where, "amin" if low else "amax")  # type: ignore[no-any-return]
-    if values.dtype.kind == "f":
-        kind, none = np.result_type(values, np.float32), np.inf if low else -np.inf
-    else:
-        kind = np.result_type(values, np.int32)
-        none = np.iinfo(kind).max if low else np.iinfo(kind).min
-    table = np.full(count + 1, none, dtype=kind)
-    with np.errstate(invalid="ignore"):  # a NaN is passed on
-        for part, numbers in _inside(labels, values, where):
-            join.at(table, part, numbers.astype(kind))
     return table
 
 
