@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vol3d.errors import UsageError
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.postprocess.scene import Applied, Mask, RegionScene, Step, StepReport
 from vol3d.postprocess.tensor_store import TensorStore
 from vol3d.postprocess.tensors import part_voxels
@@ -179,8 +179,7 @@ class Region:
         return part_voxels(self.store.device) if isinstance(self.store, TensorStore) else BLOCK_VOXELS
 
     def _planes(self, reach: int) -> int:
-        shape = self.store.shape
-        return self.planes or max(1, self._voxels // (shape.y * shape.x), reach)
+        return self.planes or max(planes_in(self.store.shape, self._voxels), reach)
 
 
 class LocalStep(Step):

@@ -27,7 +27,7 @@ from vol3d.files.planes import PlaneSource, SliceNames
 from vol3d.files.polygons import written_polygons
 from vol3d.files.volumes import FoundVolume, create_volume, find_volumes, open_volume
 from vol3d.geometry.affine import from_spacing
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.reporter import Advance, Reporter, Silent
 from vol3d.volume.source import VolumeSource, filling
@@ -140,7 +140,7 @@ def _to_volumes(
 def _written(name: str, mask: VolumeSource, place: Path, advance: Advance) -> Converted:
     shape, voxels = mask.shape, 0
     with filling(create_volume(place, shape=shape, dtype=mask.dtype, affine=mask.affine, like=mask)) as sink:
-        for box in slabs(shape, max(1, SLAB_VOXELS // (shape.y * shape.x))):
+        for box in slabs(shape, planes_in(shape, SLAB_VOXELS)):
             planes = mask.read(box)
             voxels += int(np.count_nonzero(planes))
             sink.write(box, planes)

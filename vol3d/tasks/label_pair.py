@@ -14,7 +14,7 @@ from vol3d.datasets.given import Given, given_volume, name_of
 from vol3d.errors import InputError
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.preprocess.orient import turned_onto
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import MAX_LABEL
@@ -89,7 +89,7 @@ class LabelPair:
         if self.fits:
             yield self.whole
             return
-        for box in slabs(self.shape, max(1, SLAB_VOXELS // (self.shape.y * self.shape.x))):
+        for box in slabs(self.shape, planes_in(self.shape, SLAB_VOXELS)):
             yield self.read(box)
 
 
