@@ -1,6 +1,5 @@
 """One volume's stored probability to label values: decided and put through the steps as a prediction does."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from vol3d.postprocess.scene import Step, StepReport, StoredScene
 from vol3d.postprocess.settings import PostprocessSettings
 from vol3d.postprocess.steps import apply_in_blocks, needs
 from vol3d.postprocess.table import Columns, component_table
-from vol3d.postprocess.threshold import decide
+from vol3d.postprocess.threshold import decide_stored
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import PreprocessSettings, turn_of
@@ -74,23 +73,15 @@ class VolumePostprocessing:
             InputError: a value is no probability.
         """
         kept = self._decide()
-        reports: list[dict[str, Any]] = []
         with self.clock("postprocess"):
             organ = image = None
             if self.organ is not None and self.wanted.organ:
                 organ = self.storage.copy(MarginView(TurnedView(self.organ, self.turn)))
             if self.image is not None and self.wanted.image:
                 image = grey_values(self.image, self.recipe.preprocess, self.storage, organ=self.organ)
-            last = [time.perf_counter()]
-
-            def timed(report: StepReport) -> None:
-                last.append(time.perf_counter())
-                reports.append({**asdict(report), "seconds": round(last[-1] - last[-2], 3)})
-                told(report)
-
             scene = StoredScene(spacing_of(self.turned.affine), self.recipe.schema.names, kept, image, organ)
-            apply_in_blocks(self.masks, self.recipe.steps, scene, told=timed)
-        return reports
+            reports = apply_in_blocks(self.masks, self.recipe.steps, scene, told=told)
+        return [asdict(report) for report in reports]
 
     def write(self, labels: Writable) -> None:
         """Write the label values as the probability is stored."""
@@ -114,6 +105,7 @@ class VolumePostprocessing:
     def _decide(self) -> VolumeStore | None:
         """Put the first masks in their place; gives the turned probability where steps look at it."""
         kept = self.storage.zeros(self.regions, self.probability.dtype) if self.wanted.probability else None
+        settings = self.recipe.postprocess
         for box in self.storage.slabs(self.regions):
             with self.clock("read"):
                 values = self.turned.read(box)
@@ -121,15 +113,9 @@ class VolumePostprocessing:
                 if kept is not None:
                     kept.write(box, values)
             with self.clock("postprocess"):
-                self.masks.write(box, self._decided(values))
+                first = decide_stored(torch.from_numpy(values), self.recipe.schema.activation, settings.threshold)
+                self.masks.write(box, first.numpy())
         return kept
-
-    def _decided(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        schema, given = self.recipe.schema, torch.from_numpy(values)
-        if schema.activation == "softmax":  # the background's, which is not stored, is what the others leave
-            given = given.float()
-            given = torch.cat([1 - given.sum(dim=0, keepdim=True), given])
-        return decide(given, schema.activation, self.recipe.postprocess.threshold).numpy()
 
     def _check(self, values: NDArray[Any]) -> None:
         if values.dtype.kind != "f" or (values < 0).any() or (values > 1).any():
