@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from vol3d.geometry.box import Box
 from vol3d.metrics.compare import bootstrap_mean
 from vol3d.metrics.counts import COUNTED, OF_SURFACE, Counts
+from vol3d.metrics.masks import Mask
 from vol3d.metrics.overlap import Overlap
 from vol3d.metrics.registry import DEFAULT, METRICS, Pair
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
-
-Mask = NDArray[np.bool_]
 
 MEAN = "mean"
 

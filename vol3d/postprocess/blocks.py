@@ -216,21 +216,18 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
         UsageError: the step answers something else than an Applied with a bool mask of the same shape.
     """
     start = time.perf_counter()
-    if isinstance(step, BlockStep) and type(step).apply is BlockStep.apply:
-        region = Region(store, scene, planes)
+    cut = can_be_cut(step)
+    region = Region(store, scene, planes if cut else store.shape.z)
+    if isinstance(step, BlockStep) and cut:
         note = step.run(region)
-    elif isinstance(step, LocalStep):
-        region = Region(store, scene, planes)
-        note = _applied(step, region, step.reach(scene.spacing))
     else:
-        region = Region(store, scene, planes=store.shape.z)
-        note = _applied(step, region)
+        note = _applied(step, region, step.reach(scene.spacing) if isinstance(step, LocalStep) else 0)
     device = str(store.device) if isinstance(store, TensorStore) else "cpu"
     seconds = round(time.perf_counter() - start, 6)
     return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, device, seconds)
 
 
-def _applied(step: Step, region: Region, reach: int = 0) -> str:
+def _applied(step: Step, region: Region, reach: int) -> str:
     notes: dict[str, None] = {}
 
     def new(part: Part) -> Mask:
