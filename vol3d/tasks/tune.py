@@ -31,7 +31,7 @@ from vol3d.tasks.reporter import Advance, Reporter, Silent
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.tuning import EXACT, METRICS, POINTS, Pick, Search, Steps, judged, merged
 from vol3d.tasks.tuning_case import TuningCase
-from vol3d.tasks.tuning_report import Point, Tuning, csv_of, heat_of
+from vol3d.tasks.tuning_report import Point, Tuning, heat_of, write_settings
 from vol3d.viewer.heat_map import heat_maps
 
 TUNING = "tuning"
@@ -82,7 +82,7 @@ def tune(
     tuned = _tuned(search, scorer, before, out, accept=accept, reporter=reporter)
     tuned = replace(tuned, plans=tuple(f / "plan.yaml" for f in fold_folders(run)) if tuned.accepted else ())
     write_json(out / "tuning.json", tuned.record())
-    write_text(out / "tuning.csv", csv_of(search))
+    write_settings(out / "tuning.csv", search)
     write_text(out / "tuning.txt", tuned.table() + "\n")
     write_png(out / "tuning.png", heat_maps([heat_of(pick, search) for pick in tuned.picks]))
     for path in tuned.plans:
