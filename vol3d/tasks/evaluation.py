@@ -168,15 +168,12 @@ def _compared(cases: Cases, baseline: Cases) -> dict[str, dict[str, PairedDiffer
     for label, rows in labels.items():
         found[label] = {}
         for name in next(iter(rows.values())):
-            better = METRICS[name].better
             ours, theirs = ([by_case[case].get(name) for case in rows] for by_case in (rows, others[label]))
-            if better == "nearest zero":
-                ours, theirs = ([None if v is None else abs(v) for v in values] for values in (ours, theirs))
             found[label][name] = paired_difference(
                 ours,
                 theirs,
                 generator=np.random.default_rng(_SEED),  # the same resamples of cases for every metric
-                better="higher" if better == "higher" else "lower",
+                better=METRICS[name].better,
             )
     return found
 
