@@ -132,8 +132,7 @@ class Pair:
 
     def counts(self, *, surface: bool) -> Counts:
         """What adds up over cases; of surfaces, too, where they are wanted."""
-        difference = self.overlap.predicted - self.overlap.referenced
-        return Counts(self.overlap, difference * self.spacing.voxel_mm3, self.surface if surface else None)
+        return Counts.of(self.overlap, self.spacing, self.surface if surface else None)
 
     @property
     def dice_at_tolerance(self) -> float | None:
