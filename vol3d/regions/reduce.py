@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = Union[NDArray[Any], "Tensor"]
 
 VOXELS_AT_ONCE = 1 << 22
+_PLACES_AT_ONCE = 1 << 20
 PROBABILITY_UNITS = 1 << 24
 """How many units of probability_sums a probability of one is."""
 
@@ -74,6 +75,22 @@ def first_places(labels: Array, count: int) -> NDArray[np.int64]:
     # Backwards, as of several values for one entry the last stays.
     inside = np.flatnonzero(flat)[::-1]
     table[flat[inside]] = inside
+    return table
+
+
+def moments(labels: Array, count: int, start: int) -> NDArray[np.int64]:
+    """The sums of z, y, x, z², y², x², zy, zx and yx over each label's voxels, (count + 1, 9); z begins at start."""
+    if not isinstance(labels, np.ndarray):
+        return _tensors().moments(labels, count, start)  # type: ignore[no-any-return]
+    table = np.zeros((count + 1, 9), dtype=np.int64)
+    flat, step = labels.reshape(-1), max(_PLACES_AT_ONCE, count)  # so that the tables do not dominate
+    for first in range(0, flat.size, step):
+        inside = np.flatnonzero(flat[first : first + step]) + first
+        z, y, x = np.unravel_index(inside, labels.shape)
+        z = z + start
+        for column, values in zip(table.T, (z, y, x, z * z, y * y, x * x, z * y, z * x, y * x), strict=True):
+            # In float64, exact up to 2^53: a piece has 2^20 voxels, or as many as there are labels.
+            column += np.bincount(flat[inside], weights=values, minlength=count + 1).astype(np.int64)
     return table
 
 

@@ -57,7 +57,7 @@ def first_places(labels: Tensor, count: int, none: int) -> NDArray[np.int64]:
 
 
 def moments(labels: Tensor, count: int, start: int) -> NDArray[np.int64]:
-    """As MOMENTS in measures.py, of a slab from the plane start on."""
+    """As in reduce.py."""
     table = torch.zeros((9, count + 1), dtype=torch.int64, device=labels.device)
     _, height, width = labels.shape
     for part, place in _parts(labels, None):
