@@ -23,7 +23,7 @@ def lines_of(python: Path, script: str, *arguments: object) -> Iterator[str]:
         raise UsageError(f"{path} is missing: benchmarks run in a checkout of the project")
     # Errors go to a file: a pipe that nobody empties meanwhile would stop a script that writes many.
     with TemporaryFile("w+") as errors:
-        command = [python, path, *map(str, arguments)]
+        command = [str(part) for part in (python, path, *arguments)]
         try:
             with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
                 yield from process.stdout or ()
