@@ -142,7 +142,7 @@ def test_tables_tell_alike(rng: np.random.Generator) -> None:
 
     def tables(labels: Any, values: Any, where: Any, p: Any) -> list[np.ndarray]:
         plain = [counts(labels, count), first_places(labels, count), occurs(labels, count)]
-        sure = [table(labels, count, p, where=where) for table in (probability_sums, highest)]
+        sure = [probability_sums(labels, count, p), highest(labels, count, p, where=where)]
         return [*plain, counts(labels, count, where=where), highest(labels, count, values, where=where), *sure]
 
     ours = tables(labels, values, where, p)

@@ -38,12 +38,12 @@ def counts(labels: Array, count: int, *, where: Array | None = None) -> NDArray[
     return table
 
 
-def probability_sums(labels: Array, count: int, probability: Array, *, where: Array | None = None) -> NDArray[np.int64]:
+def probability_sums(labels: Array, count: int, probability: Array) -> NDArray[np.int64]:
     """The sum of each label's probabilities, each rounded to whole PROBABILITY_UNITS; a NaN adds nothing."""
     if not isinstance(labels, np.ndarray):
-        return _tensors().probability_sums(labels, count, probability, where, PROBABILITY_UNITS)  # type: ignore[no-any-return]
+        return _tensors().probability_sums(labels, count, probability, PROBABILITY_UNITS)  # type: ignore[no-any-return]
     table = np.zeros(count + 1, dtype=np.int64)
-    for part, p in _inside(labels, probability, where):
+    for part, p in _inside(labels, probability, None):
         # float32 holds the product of a float16 or float32 exactly, as the units are a power of two.
         wide = np.nan_to_num(p.astype(np.result_type(p, np.float32)), nan=0.0)
         np.add.at(table, part, np.rint(wide * PROBABILITY_UNITS).astype(np.int64))

@@ -25,12 +25,10 @@ def counts(labels: Tensor, count: int, where: Tensor | None) -> NDArray[np.int64
     return _told(table, 0)
 
 
-def probability_sums(
-    labels: Tensor, count: int, probability: Tensor, where: Tensor | None, units: int
-) -> NDArray[np.int64]:
+def probability_sums(labels: Tensor, count: int, probability: Tensor, units: int) -> NDArray[np.int64]:
     """As in reduce.py, in so many units."""
     table = torch.zeros(count + 1, dtype=torch.int64, device=labels.device)
-    for names, p in _inside(labels, probability, where):
+    for names, p in _inside(labels, probability, None):
         wide = torch.nan_to_num(p.to(torch.promote_types(p.dtype, torch.float32)), nan=0.0)
         _add(table, names, (wide * units).round().long())
     return _told(table, 0)
