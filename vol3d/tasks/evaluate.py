@@ -21,9 +21,9 @@ from vol3d.metrics.registry import GROUPS, METRICS
 from vol3d.metrics.report import MEAN, Empty, Scores, with_empty_as_one
 from vol3d.tasks.evaluation import NO_SOURCE, Evaluation
 from vol3d.tasks.label_pair import LabelPair, Truth, open_pair
-from vol3d.tasks.probability import find_probabilities, read_probability
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.score_pair import BINARY, labels_in, score_pair
+from vol3d.tasks.stored_probability import find_probabilities, read_probability
 from vol3d.volume.labels import MAX_LABEL, LabelSchema, Region
 
 TOLERANT = "surface_dice_at_tolerance"
