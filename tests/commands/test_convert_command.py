@@ -135,7 +135,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path, capsys: Capture) ->
         (("siim-rle", table, masks), 3, "'../a' is no name for a file"),
         (("siim-rle", table, masks, "--shape", "3"), 2, "expected --shape Y,X"),
         (("siim-rle", tmp_path, table, "--shape", "3,4"), 2, "are for masks out of text"),
-        (("siim-rle", table, masks, "--spacing", "0", "1", "1"), 2, "--spacing wants"),
+        (("siim-rle", table, masks, "--spacing", "0", "1", "1"), 2, "three positive millimetres"),
         (("voc", table, masks), 2, "invalid choice"),
     ):
         assert says in converted(capsys, *words, code=code)

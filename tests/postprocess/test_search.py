@@ -70,7 +70,7 @@ def test_every_triplet_is_hysteresis() -> None:
                     continue
                 fields = {"seed_threshold": top, "grow_threshold": bottom, "min_seed_voxels": area}
                 family = Family({f"hysteresis.{k}": (v,) for k, v in fields.items()})
-                mask = kept_by_steps(one, one.decided, family, (0, 0, 0, 0))
+                mask = kept_by_steps(one, one.decided, family, (0, 0, 0))
                 assert kept.predicted[0, column, row] == np.count_nonzero(mask)
                 assert kept.hits[0, column, row] == np.count_nonzero(mask & one.reference)
                 checked += 0 < kept.predicted[0, column, row] < np.count_nonzero(one.probability >= bottom)
