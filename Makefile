@@ -36,9 +36,10 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A process of tests for each core, each with one thread: two that share all cores wait for each other.
+# A process of tests for each core, each with one thread: two that share all cores wait for each other. Compiled
+# files are kept, whatever the environment says: compiling tests and package anew takes each process seconds.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist worksteal
 
 test-slow: venv
 	$(BIN)/pytest -q -m "slow and not gpu"

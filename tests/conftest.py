@@ -55,7 +55,8 @@ def _nothing_measured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 # The same examples each time, so that a change is judged by what it changed; and not by the machine's load.
-settings.register_profile("vol3d", deadline=None, derandomize=True)
+settings.register_profile("vol3d", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=400)  # pytest --hypothesis-profile=thorough
 settings.load_profile("vol3d")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import vol3d
-from vol3d.tasks import volume_prediction
+from vol3d.tasks import kept as kept_module
 from vol3d.tasks.run import load_run
 from vol3d.volume.volume import Volume
 
@@ -29,7 +29,7 @@ def test_masks_on_the_gpu_come_to_the_same(
     runs = {name: load_run(tiny_run, precision="float32", device=name, overrides=STEPS) for name in ("cpu", "cuda")}
     for name, device in (("cpu", "cpu"), ("tensors", "cuda"), ("arrays", "cuda")):
         if name == "arrays":
-            monkeypatch.setattr(volume_prediction, "has_room", lambda device, size: False)
+            monkeypatch.setattr(kept_module, "has_room", lambda device, size: False)
         rows.append(runs[device].write(image, tmp_path / f"{name}.nii.gz", organ=organ))
         labels.append(vol3d.load_volume(tmp_path / f"{name}.nii.gz").array)
     assert [{step["device"] for step in row["postprocess"]} for row in rows] == [{"cpu"}, {"cuda:0"}, {"cpu"}]

@@ -3,7 +3,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -64,6 +64,7 @@ def test_every_registered_step_is_tested_here() -> None:
 
 
 @pytest.mark.parametrize("step", EVERY_STEP, ids=repr)
+@settings(max_examples=15)
 @given(drawn=scenes())
 def test_steps_keep_form_count_right_and_settle(step: Step, drawn: tuple[Mask, Scene]) -> None:
     masks, scene = drawn

@@ -9,6 +9,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from tiny import tiny_case, turned_nifti
 
@@ -18,8 +19,9 @@ from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import open_volume
 from vol3d.geometry.box import Box
 from vol3d.postprocess import blocks
+from vol3d.postprocess.tensor_store import TensorStore
 from vol3d.shapes import Shape3
-from vol3d.tasks import storage
+from vol3d.tasks import kept, postprocess_volume, storage
 from vol3d.tasks.postprocess import postprocess_volumes
 from vol3d.tasks.predict import predict
 from vol3d.volume.source import read_all
@@ -68,11 +70,21 @@ def values(path: Path) -> NDArray[Any]:
     return read_all(open_volume(path))[0]
 
 
-@pytest.mark.parametrize("in_parts", [False, True])
+@pytest.mark.parametrize("where", ["in memory", "in parts", "on a device"])
 def test_steps_that_look_at_the_probability_give_the_prediction_s_bytes(
-    in_parts: bool, volumes: Path, in_one_go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, volumes: Path, in_one_go: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if in_parts:
+    seen: list[Any] = []
+    apply = postprocess_volume.apply_in_blocks
+
+    def spied(masks: Any, *rest: Any, **told: Any) -> Any:
+        seen.append(masks)
+        return apply(masks, *rest, **told)
+
+    monkeypatch.setattr(postprocess_volume, "apply_in_blocks", spied)
+    if where == "on a device":
+        monkeypatch.setattr(kept, "has_room", lambda device, size: device == torch.device("cpu"))
+    if where == "in parts":
         monkeypatch.setattr(storage, "IN_MEMORY", 0)
         monkeypatch.setattr(storage, "SLAB_VOXELS", 3 * 24 * 18)
         monkeypatch.setattr(blocks, "BLOCK_VOXELS", 2 * 24 * 18)
@@ -82,14 +94,19 @@ def test_steps_that_look_at_the_probability_give_the_prediction_s_bytes(
         out=tmp_path,
         organ_mask=volumes / "organs",
         image=volumes / "images",
+        components=True,
+        device="cpu",
         overrides=steps(LOOKING),
     )
+    assert [isinstance(masks, TensorStore) for masks in seen] == [where == "on a device"] * 2
     assert [row["postprocess"][0]["step"] for row in result.volumes] == ["hysteresis"] * 2
     for number in (0, 1):
         one, other = (folder / f"case_{number}.nii.gz" for folder in (in_one_go, tmp_path))
         assert values(one).any()
         assert not np.array_equal(values(one), values(volumes / "out" / one.name))
         assert one.read_bytes() == other.read_bytes()
+        table = (tmp_path / f"case_{number}.components.csv").read_text(encoding="utf-8")
+        assert table.startswith("region,component,voxels") and "label_1,1," in table
 
 
 def test_the_first_decision_differs_in_ties_of_half_precision_alone(volumes: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import vol3d
 from vol3d.postprocess import tensors
 from vol3d.postprocess.tensor_store import TensorStore
 from vol3d.postprocess.tensors import has_room
+from vol3d.tasks import kept as kept_module
 from vol3d.tasks import volume_prediction
 from vol3d.tasks.run import load_run
 from vol3d.volume.volume import Volume
@@ -42,7 +43,7 @@ def test_masks_on_a_device_come_to_the_same(
     organ[3:, :, 2:-2] = 1
     rows, labels = [], []
     for name, room in (("arrays", False), ("tensors", True)):
-        monkeypatch.setattr(volume_prediction, "has_room", lambda device, size, room=room: room)
+        monkeypatch.setattr(kept_module, "has_room", lambda device, size, room=room: room)
         target = tmp_path / f"{name}.nii.gz"
         rows.append(run.write(image, target, organ=Volume(organ, image.affine)))
         labels.append(vol3d.load_volume(target).array)

@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     formats = ["nii.gz", "nii", "nrrd", "seg.nrrd", "mha", "tif", "png", "ome.zarr", "h5", "npy", "dicom-seg"]
     add("--format", choices=formats, default="nii.gz", help="of the masks")
     add("--overwrite", action="store_true", help="replace results that were made otherwise")
+    add("--device", default="auto", help="auto, cpu, cuda or cuda:N: where the steps run")
     add("--plugin", type=Path, action="append", default=[], metavar="FILE.py", help="registers networks, losses ...")
 
 
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         components=arguments.components,
         format=arguments.format,
         overwrite=arguments.overwrite,
+        device=arguments.device,
         overrides=arguments.overrides,
         reporter=Console(),
     )

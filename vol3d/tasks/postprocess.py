@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vol3d.config.tree import Config, Plan
 from vol3d.datasets.cases import check_grid, open_image, open_label
@@ -27,7 +28,7 @@ from vol3d.files.volumes import FoundVolume, create_volume, find_volumes, open_v
 from vol3d.postprocess.scene import StepReport
 from vol3d.postprocess.steps import gated, needs, runs_of
 from vol3d.preprocess.orient import turned_onto
-from vol3d.tasks.assemble import check_step_regions
+from vol3d.tasks.assemble import check_step_regions, choose_device
 from vol3d.tasks.models import check_overrides, overridden
 from vol3d.tasks.nnunet import load_nnunet_models
 from vol3d.tasks.plugins import loaded_plugins
@@ -63,6 +64,7 @@ def postprocess_volumes(
     components: bool = False,
     format: Format = "nii.gz",  # noqa: A002
     overwrite: bool = False,
+    device: str = "auto",
     overrides: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> PostprocessResult:
@@ -71,7 +73,8 @@ def postprocess_volumes(
     probability is what vol3d-predict --save-probability kept, its folder, or any float volumes with a channel per
     region. model is the run whose plan says the regions, the grey values and the steps, config_file a
     configuration that says them; without either there is one region, 1 in the masks. organ_mask and image are
-    volumes of equal names. components adds NAME.components.csv. overrides are words like postprocess.threshold=0.4.
+    volumes of equal names. components adds NAME.components.csv. device is auto, cpu, cuda or cuda:N: where the steps
+    run that can and find room there; the masks are the same. overrides are words like postprocess.threshold=0.4.
 
     Raises:
         UsageError, InputError, CheckpointError, ResourceError: see their classes. Of several volumes
@@ -87,7 +90,7 @@ def postprocess_volumes(
     channels = () if settings.data.channels == "auto" else settings.data.channels
     organs = {} if organ_mask is None else organ_masks(found, Path(organ_mask), "volume")
     images = {} if image is None else _images(found, Path(image), channels)
-    batch = _Batch(recipe, images, components, overwrite, reporter)
+    batch = _Batch(recipe, images, components, overwrite, choose_device(device), reporter)
     targets = targets_of(found, out, format)
     jobs = [batch.job(*pair, organs) for pair in zip(found, targets, strict=True)]
     reporter.note(f"{probability}: {len(found)} volume(s), probabilities of {', '.join(recipe.schema.names)}")
@@ -155,6 +158,7 @@ class _Batch:
     images: dict[str, FoundVolume]
     components: bool
     overwrite: bool
+    device: torch.device
     reporter: Reporter
 
     def job(self, volume: FoundVolume, target: Path, organs: dict[str, Path]) -> Job:
@@ -186,6 +190,7 @@ class _Batch:
             organ=open_label(job.organ_mask, image=source) if job.organ_mask else None,
             image=image,
             scratch=job.target.parent,
+            device=self.device,
         )
         schema, total = self.recipe.schema, 1 + len(runs_of(self.recipe.steps, self.recipe.schema.names))
         with self.reporter.progress(job.volume.name, total=total, unit="steps") as advance:

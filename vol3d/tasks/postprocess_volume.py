@@ -17,16 +17,18 @@ from vol3d.postprocess.scene import Step, StepReport, StoredScene
 from vol3d.postprocess.settings import PostprocessSettings
 from vol3d.postprocess.steps import apply_in_blocks, needs
 from vol3d.postprocess.table import Columns, component_table
+from vol3d.postprocess.tensor_store import on_host
 from vol3d.postprocess.threshold import decide_stored
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import PreprocessSettings, turn_of
 from vol3d.tasks.grey_values import grey_values
+from vol3d.tasks.kept import Kept, bytes_each
 from vol3d.tasks.probabilities import as_stored
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.tasks.storage import Storage
 from vol3d.volume.labels import LabelSchema
-from vol3d.volume.source import VolumeSource, VolumeStore, Writable
+from vol3d.volume.source import VolumeSource, Writable
 
 ROWS_AT_ONCE = 1 << 16
 
@@ -56,14 +58,16 @@ class VolumePostprocessing:
         organ: VolumeSource | None = None,
         image: VolumeSource | None = None,
         scratch: Path | None = None,
+        device: torch.device,
     ) -> None:
         self.recipe, self.probability, self.name, self.organ, self.image = recipe, probability, name, organ, image
         self.turn = turn_of(probability, recipe.preprocess)
         self.turned = TurnedView(probability, self.turn)
         self.regions, self.wanted = len(recipe.schema.regions), needs(recipe.steps)
-        each = 1 + (probability.dtype.itemsize if self.wanted.probability else 0)
-        self.storage = Storage.for_bytes(each * self.regions * self.turn.shape.voxels, self.turned, scratch)
-        self.masks = self.storage.zeros(self.regions, np.bool_)
+        kind = probability.dtype if self.wanted.probability else None
+        size = bytes_each(kind) * self.regions * self.turn.shape.voxels
+        self.storage = Storage.for_bytes(size, self.turned, scratch)
+        self.kept = Kept.of(self.regions, self.storage, kind, device)
         self.clock = Stopwatch()
 
     def run(self, told: Callable[[StepReport], None]) -> list[dict[str, Any]]:
@@ -72,23 +76,25 @@ class VolumePostprocessing:
         Raises:
             InputError: a value is no probability.
         """
-        kept = self._decide()
+        self._decide()
         with self.clock("postprocess"):
             organ = image = None
             if self.organ is not None and self.wanted.organ:
                 organ = self.storage.copy(MarginView(TurnedView(self.organ, self.turn)))
             if self.image is not None and self.wanted.image:
                 image = grey_values(self.image, self.recipe.preprocess, self.storage, organ=self.organ)
-            scene = StoredScene(spacing_of(self.turned.affine), self.recipe.schema.names, kept, image, organ)
-            reports = apply_in_blocks(self.masks, self.recipe.steps, scene, told=told)
+            scene = StoredScene(
+                spacing_of(self.turned.affine), self.recipe.schema.names, self.kept.probability, image, organ
+            )
+            reports = apply_in_blocks(self.kept.masks, self.recipe.steps, scene, told=told)
         return [asdict(report) for report in reports]
 
     def write(self, labels: Writable) -> None:
         """Write the label values as the probability is stored."""
         with self.clock("write"):
             for box in self.storage.slabs(self.regions):
-                values = self.recipe.schema.decode(self.masks.read(box))
-                labels.write(self.turn.stored_box(box), as_stored(values[None], self.turn))
+                values = self.kept.labels(box, self.recipe.schema)
+                labels.write(self.turn.stored_box(box), as_stored(values, self.turn))
 
     def write_components(self, path: Path) -> None:
         """Write a CSV table of every region's components, on the grid as it is stored."""
@@ -98,24 +104,21 @@ class VolumePostprocessing:
             write_csv(path, ["region", "component", *tables[0]], _rows(named))
 
     def _components(self, number: int) -> Columns:
-        mask = TurnedView(self.masks.channel(number), self.turn.back)
+        mask = TurnedView(on_host(self.kept.masks).channel(number), self.turn.back)
         probability = PickedView(self.probability, (number,))
         return component_table(mask, probability=probability, organ=self.organ)
 
-    def _decide(self) -> VolumeStore | None:
-        """Put the first masks in their place; gives the turned probability where steps look at it."""
-        kept = self.storage.zeros(self.regions, self.probability.dtype) if self.wanted.probability else None
+    def _decide(self) -> None:
+        """Put the first masks in their place, and the turned probability where steps look at it."""
         settings = self.recipe.postprocess
         for box in self.storage.slabs(self.regions):
             with self.clock("read"):
                 values = self.turned.read(box)
                 self._check(values)
-                if kept is not None:
-                    kept.write(box, values)
             with self.clock("postprocess"):
-                first = decide_stored(torch.from_numpy(values), self.recipe.schema.activation, settings.threshold)
-                self.masks.write(box, first.numpy())
-        return kept
+                given = torch.from_numpy(np.ascontiguousarray(values))
+                first = decide_stored(given, self.recipe.schema.activation, settings.threshold)
+                self.kept.put(box, first, given)
 
     def _check(self, values: NDArray[Any]) -> None:
         if values.dtype.kind != "f" or (values < 0).any() or (values > 1).any():

@@ -1,74 +1,35 @@
 """One volume through one or more models, slab by slab, to label values and probabilities."""
 
-import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from vol3d.files.probabilities import create_probability
 from vol3d.files.volumes import create_volume
 from vol3d.geometry.affine import spacing_of
-from vol3d.geometry.box import Box
 from vol3d.postprocess.gate import OrganGate
 from vol3d.postprocess.scene import Step, StoredScene
 from vol3d.postprocess.steps import StepReport, apply_in_blocks, needs
-from vol3d.postprocess.tensor_store import TensorStore
-from vol3d.postprocess.tensors import has_room
-from vol3d.postprocess.threshold import decide, decoded, label_values
+from vol3d.postprocess.threshold import decide, label_values
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import turn_of
 from vol3d.tasks.focus import Focus
 from vol3d.tasks.forward import Form, Forwards
 from vol3d.tasks.grey_values import grey_values
+from vol3d.tasks.kept import Kept, bytes_each
 from vol3d.tasks.models import Model
 from vol3d.tasks.probabilities import Probabilities, as_stored
 from vol3d.tasks.slabs import WriteBehind
 from vol3d.tasks.stopwatch import peak_rss_mb
 from vol3d.tasks.storage import Storage
 from vol3d.training.schedule import Precision
-from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSource, VolumeStore, Writable, filling
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """What steps look at: a volume's masks, and its probability where one needs it; on a GPU if it has the room."""
-
-    masks: VolumeStore
-    probability: VolumeStore | None
-
-    @classmethod
-    def of(cls, regions: int, storage: Storage, steps: Sequence[Step], device: torch.device) -> "_Kept":
-        """On the device where it has room for them, else in the storage."""
-        looked_at, shape = needs(steps).probability, (regions, *storage.shape)
-        if has_room(device, (3 if looked_at else 1) * math.prod(shape)):
-            with suppress(torch.OutOfMemoryError):
-                masks = TensorStore(torch.zeros(shape, dtype=torch.bool, device=device), storage.affine)
-                p = torch.zeros(shape, dtype=torch.float16, device=device) if looked_at else None
-                return cls(masks, None if p is None else TensorStore(p, storage.affine))
-        return cls(storage.zeros(regions, np.bool_), storage.zeros(regions, np.float16) if looked_at else None)
-
-    def put(self, box: Box, masks: Tensor, probability: Tensor) -> None:
-        for store, voxels in ((self.masks, masks), (self.probability, probability)):
-            if isinstance(store, TensorStore):
-                store.write(box, voxels)
-            elif store is not None:
-                store.write(box, voxels.cpu().numpy())
-
-    def labels(self, box: Box, schema: LabelSchema) -> NDArray[np.uint8]:
-        """Label values (1, z, y, x)."""
-        masks = self.masks.read(box)
-        if isinstance(masks, np.ndarray):
-            return schema.decode(masks)[None]
-        return decoded(masks, schema.written)[None].cpu().numpy()
 
 
 class VolumePrediction:
@@ -135,7 +96,7 @@ class VolumePrediction:
         What a large volume's steps look at lies meanwhile in the folder scratch, or the system's for temporary files.
         """
         schema, storage, threshold = self.schema, self._storage(scratch), self.plan.postprocess.threshold
-        kept = _Kept.of(len(schema.regions), storage, self.steps, self.device) if self.steps else None
+        kept = Kept.of(len(schema.regions), storage, self._kind(), self.device) if self.steps else None
         organ = storage.copy(self.organ) if self.organ is not None else None
         gate = self._gate(organ, storage) if probability is None else None  # what is saved is not gated
         with WriteBehind(self.clock) as behind:
@@ -170,9 +131,11 @@ class VolumePrediction:
 
     def _storage(self, scratch: Path | None) -> Storage:
         """Room on the turned grid for the masks, and for probabilities in two bytes where a step needs them."""
-        each = 3 if needs(self.steps).probability else 1
-        size = each * len(self.schema.regions) * self.turn.shape.voxels
+        size = bytes_each(self._kind()) * len(self.schema.regions) * self.turn.shape.voxels
         return Storage.for_bytes(size, TurnedView(self.stored, self.turn), scratch)
+
+    def _kind(self) -> np.dtype[Any] | None:
+        return np.dtype(np.float16) if needs(self.steps).probability else None
 
     def _gate(self, organ: VolumeStore | None, storage: Storage) -> VolumeStore | None:
         """The mask of what can matter, where the steps begin with a hard gate.
