@@ -8,9 +8,10 @@ do not meet:
     config/                                                   strict YAML and section.key=value
     training/ viewer/ phantom/                                the loop that learns; pictures; synthetic kidneys
     datasets/ patches/ network/ inference/ postprocess/ metrics/
-        cases and the plan; cubes to learn from; U-Nets; windows and blending; steps on masks; scores
+        cases and the plan; cubes to learn from; U-Nets; windows and blending; steps on masks and their search; scores
     preprocess/                                               orient, normalise, crop, resample: views
-    regions/                                                  components, distances, centre lines, 2x2x2 cubes
+    regions/                                                  components and their tables, distances, centre lines,
+                                                              topology, 2x2x2 cubes; of arrays and of tensors
     files/                                                    the only room that opens files
     volume/                                                   sources, sinks, the label schema
     geometry/                                                 affines, boxes, grids, blending curves

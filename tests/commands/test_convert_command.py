@@ -75,6 +75,18 @@ def test_a_mask_takes_after_its_image(tmp_path: Path, capsys: Capture) -> None:
     assert "no row for 0007" in converted(capsys, "sennet-rle", table, masks, "--like", data, "--overwrite", code=3)
 
 
+def test_a_data_set_gives_its_labels_and_an_image_is_no_mask(tmp_path: Path, capsys: Capture) -> None:
+    image = np.full((2, 3, 4), 300, np.uint16)
+    save_volume(Volume.from_array(image), tmp_path / "data" / "k_1" / "images")
+    save_volume(Volume.from_array((image * 0).astype(np.uint8)), tmp_path / "data" / "k_1" / "labels")
+    converted(capsys, "sennet-rle", tmp_path / "data", tmp_path / "t.csv")
+    assert (tmp_path / "t.csv").read_text() == "id,rle\nk_1_0000,1 0\nk_1_0001,1 0\n"
+    images = tmp_path / "data" / "k_1" / "images"
+    said = converted(capsys, "sennet-rle", images, tmp_path / "i.csv", code=3)
+    assert "images: expected values from 0 to 255, got 300; give a mask, not an image" in said
+    assert not (tmp_path / "i.csv").exists()
+
+
 def test_siims_table_there_and_back(tmp_path: Path, capsys: Capture) -> None:
     table, masks, back = tmp_path / "t.csv", tmp_path / "masks", tmp_path / "back.csv"
     table.write_text("ImageId, EncodedPixels\n1.2.3, 5 2 1 1\n1.2.4, -1\n1.2.3, 0 1\n")
@@ -135,7 +147,7 @@ def test_what_cannot_be_converted_is_refused(tmp_path: Path, capsys: Capture) ->
         (("siim-rle", table, masks), 3, "'../a' is no name for a file"),
         (("siim-rle", table, masks, "--shape", "3"), 2, "expected --shape Y,X"),
         (("siim-rle", tmp_path, table, "--shape", "3,4"), 2, "are for masks out of text"),
-        (("siim-rle", table, masks, "--spacing", "0", "1", "1"), 2, "--spacing wants"),
+        (("siim-rle", table, masks, "--spacing", "0", "1", "1"), 2, "three positive millimetres"),
         (("voc", table, masks), 2, "invalid choice"),
     ):
         assert says in converted(capsys, *words, code=code)

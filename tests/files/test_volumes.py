@@ -6,7 +6,7 @@ import pytest
 import tifffile
 
 from vol3d.errors import InputError, UsageError
-from vol3d.files.volumes import FoundVolume, create_volume, find_volumes, open_volume
+from vol3d.files.volumes import INNER_OF_MASKS, FoundVolume, create_volume, find_volumes, open_volume
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.shapes import Shape3, Spacing
@@ -215,3 +215,14 @@ def test_a_case_folder_lends_its_name_to_the_slices_in_it(tmp_path: Path) -> Non
     one = tmp_path / "kidney_1" / "images"
     assert find_volumes(one) == [FoundVolume("kidney_1", (one,))]
     assert [v.name for v in find_volumes(tmp_path)] == ["kidney_1", "kidney_2"]
+
+
+def test_masks_of_a_data_set_are_its_labels_and_not_its_images(tmp_path: Path) -> None:
+    for place in ("kidney_1/images", "kidney_1/labels", "kidney_2/images"):
+        sink = create_volume(tmp_path / place, shape=Shape3(1, 4, 5), dtype=np.uint8, affine=np.eye(4))
+        sink.write(Box.whole(Shape3(1, 4, 5)), np.ones((1, 1, 4, 5), np.uint8))
+        sink.commit()
+    labels = tmp_path / "kidney_1" / "labels"
+    masks = [FoundVolume("kidney_1", (labels,)), FoundVolume("kidney_2", (tmp_path / "kidney_2" / "images",))]
+    assert sorted(find_volumes(tmp_path, inner=INNER_OF_MASKS), key=lambda v: v.name) == masks
+    assert find_volumes(labels, inner=INNER_OF_MASKS) == masks[:1]

@@ -28,13 +28,14 @@ def on_gpu(pair: tuple[np.ndarray, np.ndarray]) -> tuple[torch.Tensor, torch.Ten
 
 @pytest.mark.parametrize("shape", [(20, 31, 17), (1, 31, 17), (20, 1, 17), (1, 1, 1), (129, 257, 65)])
 @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
-def test_counts_are_the_cpus(shape: tuple[int, int, int], share: float) -> None:
+def test_counts_are_the_cpus(shape: tuple[int, int, int], share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = masks(shape, share)
     tensors = on_gpu(pair)
     expected = cube_pairs(*pair)
     np.testing.assert_array_equal(cube_pairs(*tensors), expected)
     for cubes in (1000, 10_000):
-        np.testing.assert_array_equal(tensor_cubes.paired_codes(*tensors, cubes_at_once=cubes), expected)
+        monkeypatch.setattr(tensor_cubes, "CUBES_AT_ONCE", cubes)
+        np.testing.assert_array_equal(cube_pairs(*tensors), expected)
     assert surface_dice(*tensors, spacing=SPACING) == surface_dice(*pair, spacing=SPACING)
     assert surface_overlap(*tensors, spacing=SPACING) == surface_overlap(*pair, spacing=SPACING)
     assert (dice(*tensors), iou(*tensors)) == (dice(*pair), iou(*pair))

@@ -15,7 +15,7 @@ from tensor_steps import CHAIN, case, on_tensors, scenes, steps_like
 from vol3d.postprocess.scene import Scene, Step, StepReport
 from vol3d.postprocess.steps import STEPS, apply_steps, steps_from
 from vol3d.regions.distance import offset_mm
-from vol3d.regions.reduce import counts, first_places, highest, lowest, occurs, probability_sums, sums
+from vol3d.regions.reduce import counts, first_places, highest, occurs, probability_sums
 from vol3d.shapes import Spacing
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -142,9 +142,8 @@ def test_tables_tell_alike(rng: np.random.Generator) -> None:
 
     def tables(labels: Any, values: Any, where: Any, p: Any) -> list[np.ndarray]:
         plain = [counts(labels, count), first_places(labels, count), occurs(labels, count)]
-        chosen = [table(labels, count, values, where=where) for table in (sums, lowest, highest)]
-        sure = [table(labels, count, p, where=where) for table in (probability_sums, lowest, highest)]
-        return [*plain, counts(labels, count, where=where), *chosen, *sure]
+        sure = [probability_sums(labels, count, p), highest(labels, count, p, where=where)]
+        return [*plain, counts(labels, count, where=where), highest(labels, count, values, where=where), *sure]
 
     ours = tables(labels, values, where, p)
     theirs = tables(*(torch.from_numpy(array).to(CUDA) for array in (labels, values, where, p)))

@@ -21,7 +21,9 @@ Pair = tuple[np.ndarray, np.ndarray]
 @given(pair=PAIRS, cubes=st.integers(1, 300))
 def test_tensors_have_the_cubes_of_arrays_however_they_are_cut(pair: Pair, cubes: int) -> None:
     tensors = [torch.from_numpy(mask) for mask in pair]
-    counts = tensor_cubes.paired_codes(tensors[0], tensors[1], cubes_at_once=cubes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tensor_cubes, "CUBES_AT_ONCE", cubes)
+        counts = tensor_cubes.paired_codes(*tensors)
     assert counts.dtype == np.int64
     np.testing.assert_array_equal(counts, cube_pairs(*pair))
 

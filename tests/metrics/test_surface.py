@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from vol3d.metrics import hd95_mm, surface_dice
-from vol3d.metrics.surface import surface_dice_of_slabs
 from vol3d.shapes import Spacing
 
 SPACING = Spacing(0.8, 1.0, 3.0)
@@ -24,13 +23,11 @@ def test_slabs_of_50_and_51_slices() -> None:
     assert surface_dice(slab(51), slab(50), spacing=Spacing(1, 1, 1)) == pytest.approx(0.750877, abs=1e-6)
 
 
-@given(pair=PAIRS, data=st.data())
-def test_laws_of_surface_dice(pair: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
+@given(pair=PAIRS)
+def test_laws_of_surface_dice(pair: tuple[np.ndarray, np.ndarray]) -> None:
     one, other = pair
     score = surface_dice(one, other, spacing=SPACING)
     assert score == surface_dice(other, one, spacing=SPACING)
-    cuts = [data.draw(st.integers(1, one.shape[0] - 1))]
-    assert score == surface_dice_of_slabs(zip(np.split(one, cuts), np.split(other, cuts), strict=True), spacing=SPACING)
     if not one.any() and not other.any():
         assert score is None
         assert surface_dice(one, other, spacing=SPACING, tolerance_mm=1.0) is None

@@ -15,6 +15,7 @@ from vol3d.tasks import benchmark
 from vol3d.tasks.benchmark import Row, blobs, components, machine, run_benchmark, surface_dice
 from vol3d.tasks.benchmark_inference import dice
 from vol3d.tasks.benchmark_memory import Job, memory
+from vol3d.tasks.benchmark_script import answer_of
 from vol3d.tasks.benchmark_training import training
 from vol3d.tasks.reporter import Silent
 
@@ -133,7 +134,7 @@ def test_memory_is_measured_by_depth(tmp_path: Path) -> None:
 
 def short_training(**given: Any) -> list[Row]:
     parts: dict[str, Any] = {"data": None, "run": None, "peer_python": None, "against": (), "reporter": Silent()}
-    parts |= {"script": benchmark._peer, "python": Path(sys.executable), "patch": Shape3(8, 16, 16)} | given
+    parts |= {"script": answer_of, "python": Path(sys.executable), "patch": Shape3(8, 16, 16)} | given
     return training(**parts, batch=1, steps=1)
 
 
@@ -167,5 +168,5 @@ def test_our_step_runs_alone(tmp_path: Path) -> None:
     job = {"patch": [8, 8, 8], "batch": 1, "features": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]], "classes": 3,
            "threads": 1, "steps": 2, "warm_up": 1, "device": "cpu"}  # fmt: skip
     (tmp_path / "job.json").write_text(json.dumps(job))
-    found = benchmark._peer(Path(sys.executable), "vol3d_training.py", str(tmp_path / "job.json"), "float32")
+    found = answer_of(Path(sys.executable), "vol3d_training.py", str(tmp_path / "job.json"), "float32")
     assert len(found["seconds"]) == 2 and min(found["seconds"]) > 0 and found["value"] > 1000

@@ -9,7 +9,7 @@ from vol3d.files.whole import load_volume
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3
-from vol3d.tasks import benchmark_postprocess, benchmark_scene
+from vol3d.tasks import benchmark_postprocess, benchmark_scene, benchmark_script
 from vol3d.tasks.benchmark import run_benchmark
 from vol3d.tasks.benchmark_postprocess import STEPS, postprocess
 from vol3d.tasks.benchmark_scene import SPACING, drawn_mask, real_mask, write_scene
@@ -49,7 +49,7 @@ print(json.dumps({"rows": [one, other], "peer": "CuPy"}))
 
 
 def test_masks_that_differ_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_postprocess, "PEERS", tmp_path)
+    monkeypatch.setattr(benchmark_script, "PEERS", tmp_path)
     for which, voxels in (("vol3d", "0, 0, 1"), ("plain", "1, 0, 0")):
         (tmp_path / f"{which}_postprocess.py").write_text(CHAIN.replace("MASK", voxels))
     (tmp_path / "masks.csv").write_text(TABLE)
@@ -63,7 +63,7 @@ def test_masks_that_differ_are_counted(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_gpu_is_measured_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_postprocess, "PEERS", tmp_path)
+    monkeypatch.setattr(benchmark_script, "PEERS", tmp_path)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "a GPU")
     monkeypatch.setattr(benchmark_postprocess, "EDGE", 12)

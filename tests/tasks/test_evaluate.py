@@ -88,6 +88,14 @@ def test_a_folder_of_slices_is_one_volume(tmp_path: Path) -> None:
     assert [case for case, _ in evaluate(*batches).cases] == ["k1", "k2"]
 
 
+def test_the_truths_of_a_data_set_are_its_labels(tmp_path: Path) -> None:
+    prediction = batch(tmp_path / "prediction", k_1=organ())
+    save(tmp_path / "data" / "k_1" / "images", organ(shift=3))
+    save(tmp_path / "data" / "k_1" / "labels", organ())
+    ((name, scores),) = evaluate(prediction, tmp_path / "data").cases
+    assert (name, scores.values["dice"]) == ("k_1", 1.0)
+
+
 def test_the_labels_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     both = organ()
     both[0, 0, 0] = 2

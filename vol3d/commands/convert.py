@@ -27,20 +27,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Convert, and say what was written."""
     from vol3d.commands.console import Console
-    from vol3d.errors import UsageError
-    from vol3d.shapes import Spacing
+    from vol3d.datasets.given import millimetres
     from vol3d.tasks.convert import convert
 
-    spacing = Spacing(*arguments.spacing) if arguments.spacing else None
-    if spacing and not all(0 < step < float("inf") for step in spacing):
-        raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
     converted = convert(
         arguments.kind,
         arguments.source,
         arguments.target,
         plane=_plane(arguments.shape),
         like=arguments.like,
-        spacing=spacing,
+        spacing=millimetres(arguments.spacing),
         format=arguments.format,
         overwrite=arguments.overwrite,
         reporter=Console(),

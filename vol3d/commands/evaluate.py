@@ -59,13 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Evaluate and show the table."""
     from vol3d.commands.console import Console
-    from vol3d.errors import UsageError
-    from vol3d.shapes import Spacing
     from vol3d.tasks.evaluate import evaluate, regions
 
-    spacing = Spacing(*arguments.spacing) if arguments.spacing else None
-    if spacing and not all(0 < step < float("inf") for step in spacing):
-        raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
     evaluation = evaluate(
         arguments.prediction,
         arguments.truth,
@@ -77,7 +72,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         baseline=arguments.baseline,
         probability=arguments.probability,
         sources=arguments.sources,
-        spacing=spacing,
+        spacing=arguments.spacing,
         slices=arguments.slices,
         out=arguments.out,
         reporter=Console(),

@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Grow, write, and say what grew."""
-    from vol3d.shapes import Index3, Spacing
+    from vol3d.shapes import Index3
     from vol3d.tasks.grow import grow
 
     grown = grow(
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         connectivity=arguments.connectivity,
         max_distance_mm=arguments.max_distance_mm,
         max_volume_mm3=arguments.max_volume_mm3,
-        spacing=Spacing(*arguments.spacing) if arguments.spacing else None,
+        spacing=arguments.spacing,
         out=arguments.out,
     )
     return Outcome(grown.record(), grown.text())

@@ -22,14 +22,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Look, and tell."""
     from vol3d.commands.console import Console, shown
-    from vol3d.errors import UsageError
-    from vol3d.shapes import Spacing
+    from vol3d.datasets.given import millimetres
     from vol3d.tasks.info import info
 
-    spacing = Spacing(*arguments.spacing) if arguments.spacing else None
-    if spacing and not all(0 < step < float("inf") for step in spacing):
-        raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
-    result = info(arguments.paths, verify=arguments.verify, spacing=spacing, reporter=Console())
+    result = info(arguments.paths, verify=arguments.verify, spacing=millimetres(arguments.spacing), reporter=Console())
     told = [volume.text() for volume in result.volumes]
     told += [f"{shown(path)}\n  FAILED   {shown(reason)}" for path, reason in result.failed.items()]
     data = {

@@ -6,7 +6,7 @@ from vol3d.commands.outcome import Outcome
 from vol3d.errors import UsageError
 from vol3d.shapes import Shape3
 
-HELP = "Write synthetic kidneys (image, vessels, organ mask) that look like HiP-CT scans."
+HELP = "Write synthetic kidneys (image, vessels, organ mask) that look like HiP-CT scans"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

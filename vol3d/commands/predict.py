@@ -44,15 +44,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> Outcome:
     """Predict."""
-    from vol3d.errors import UsageError
-    from vol3d.shapes import Spacing
     from vol3d.tasks.plugins import load_plugins
     from vol3d.tasks.predict import predict
 
     load_plugins(arguments.plugin)
-    spacing = Spacing(*arguments.spacing) if arguments.spacing else None
-    if spacing and not all(0 < step < float("inf") for step in spacing):
-        raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
     result = predict(
         arguments.volume_dir,
         models=arguments.model,
@@ -60,7 +55,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         organ_mask=arguments.organ_mask,
         organ_model=arguments.organ_model,
         organ_margin=arguments.organ_margin,
-        spacing=spacing,
+        spacing=arguments.spacing,
         channels=arguments.channels or (),
         format=arguments.format,
         weights=arguments.weights,

@@ -31,13 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Draw, and say what was written."""
     from vol3d.commands.console import Console
-    from vol3d.errors import UsageError
-    from vol3d.shapes import Spacing
+    from vol3d.datasets.given import millimetres
     from vol3d.tasks.view import view
 
-    spacing = Spacing(*arguments.spacing) if arguments.spacing else None
-    if spacing and not all(0 < step < float("inf") for step in spacing):
-        raise UsageError(f"--spacing wants three positive millimetres (z, y, x), got {tuple(spacing)}")
     result = view(
         arguments.pred,
         truth=arguments.truth,
@@ -48,7 +44,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         tolerance_voxels=arguments.tolerance,
         palette=arguments.palette,
         label=arguments.label,
-        spacing=spacing,
+        spacing=millimetres(arguments.spacing),
         reporter=Console(),
     )
     return Outcome(result.record(), result.text())

@@ -13,7 +13,7 @@ from vol3d.geometry.affine import Affine
 from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.preprocess.tensors import read_tensor
-from vol3d.shapes import Index3, Shape3
+from vol3d.shapes import Shape3
 from vol3d.volume.labels import MAX_LABEL
 from vol3d.volume.source import Access, Says, View, VolumeSource
 
@@ -181,6 +181,6 @@ class BoxedView(View):
         result = np.full((self.channels, *box.shape), self.beyond, dtype=self.dtype)
         drawn = box.intersection(self.box)
         if drawn.shape.voxels:
-            there = drawn.shifted(Index3(*(-s for s in box.start)))
+            there = drawn.seen_from(box.start)
             result[(slice(None), *there.slices)] = self.source.read(drawn)
         return result

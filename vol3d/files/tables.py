@@ -8,7 +8,7 @@ from typing import Any
 from vol3d.files.atomic import atomic_path
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write rows under a header in one step, as they come; None is an empty field."""
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         lines = csv.writer(stream, lineterminator="\n")

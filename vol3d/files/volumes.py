@@ -44,7 +44,9 @@ from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import VolumeSink, VolumeSource
 
-IMAGES = "images"
+INNER = ("images",)
+INNER_OF_MASKS = ("labels", "images")
+"""Folders of slices that are named as the case CASE/ they lie in: the first of them that is there is its volume."""
 Slices = Literal["volume", "cases"]
 """What the TIFF or PNG slices of a folder are together: one volume, or as many cases of one slice each."""
 
@@ -166,12 +168,14 @@ def create_volume(
     return create(path, shape=shape, channels=channels, dtype=dtype, affine=affine, like=like, labels=labels)
 
 
-def find_volumes(folder: Path, *, channels: Sequence[str] = (), slices: Slices = "volume") -> list[FoundVolume]:
+def find_volumes(
+    folder: Path, *, channels: Sequence[str] = (), slices: Slices = "volume", inner: Sequence[str] = INNER
+) -> list[FoundVolume]:
     """The volumes of a folder, in natural order: of slices one, of files or slice folders each of them.
 
     A single file is a batch of one. channels are those that each volume must have: files are told
     together as vol3d.files.channels.grouped says, unless pictures hold all of them (RGB). Other files lie
-    beside the volumes and are ignored.
+    beside the volumes and are ignored. inner are INNER, or INNER_OF_MASKS where masks are looked for.
 
     Raises:
         UsageError: nothing to find, or slices lie beside volumes, or two volumes share a name.
@@ -183,10 +187,10 @@ def find_volumes(folder: Path, *, channels: Sequence[str] = (), slices: Slices =
         raise UsageError(f"{folder} does not exist; expected a folder of volumes, of slices, or a volume")
     if file.is_file():
         return [FoundVolume(stem_of(folder), (folder,))]
-    volumes = volume_paths(folder, slices=slices)
+    volumes = volume_paths(folder, slices=slices, inner=inner)
     if volumes == [folder]:
-        return [FoundVolume(_case_name(folder), (folder,))]
-    stems = {path: _case_name(path) for path in volumes}
+        return [FoundVolume(_case_name(folder, inner), (folder,))]
+    stems = {path: _case_name(path, inner) for path in volumes}
     if slices == "cases" and len(channels) > 1 and open_volume(volumes[0]).channels == len(channels):
         channels = ()
     found = [FoundVolume(name, paths) for name, paths in grouped(stems, channels, folder=folder)]
@@ -196,7 +200,7 @@ def find_volumes(folder: Path, *, channels: Sequence[str] = (), slices: Slices =
     return found
 
 
-def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
+def volume_paths(folder: Path, *, slices: Slices = "volume", inner: Sequence[str] = INNER) -> list[Path]:
     """What is a volume in a folder, in natural order: files, slice folders, or, of slices, the folder itself.
 
     Where slices are cases, each TIFF or PNG file is a volume.
@@ -215,13 +219,13 @@ def volume_paths(folder: Path, *, slices: Slices = "volume") -> list[Path]:
         together = [p for p in together if p not in alone]
         formats = _ENDINGS - ({*TIFF, *DICOM} if together else set())
         images = alone if together else alone | {*dicom_files(folder)}  # with any ending
-        # CASE/images holds a case's slices in SenNet's layout.
-        inner = [p / IMAGES if p.is_dir() and not slices_in(p) and (p / IMAGES).is_dir() else p for p in there]
+        # CASE/images holds a case's slices in SenNet's layout, CASE/labels its mask.
+        held = [next((p / n for n in inner if (p / n).is_dir() and not slices_in(p)), p) for p in there]
         volumes = [
-            p for p in inner if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats or p in images)
+            p for p in held if ((is_zarr(p) or slices_in(p)) if p.is_dir() else suffix_of(p) in formats or p in images)
         ]
         if volumes and not together:
-            volumes += [p for p in inner if p.is_dir() and p not in volumes and pictures_of(p)]
+            volumes += [p for p in held if p.is_dir() and p not in volumes and pictures_of(p)]
         if together and volumes:
             raise UsageError(
                 f"{folder} can be read in two ways: as one volume of {len(together)} slices ({together[0].name} ...), "
@@ -243,6 +247,6 @@ def volume_files(folder: Path) -> list[Path]:
     return [p for p in files if suffix_of(p) in _ENDINGS and p.is_file()]
 
 
-def _case_name(path: Path) -> str:
+def _case_name(path: Path, inner: Sequence[str]) -> str:
     folder = path.resolve()
-    return folder.parent.name if folder.name == IMAGES and path.is_dir() else stem_of(folder)
+    return folder.parent.name if folder.name in inner and path.is_dir() else stem_of(folder)

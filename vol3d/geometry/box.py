@@ -51,6 +51,10 @@ class Box:
         """The box moved by some voxels."""
         return Box.at(Index3(*(a + d for a, d in zip(self.start, by, strict=True))), self.shape)
 
+    def seen_from(self, origin: tuple[int, int, int]) -> "Box":
+        """The box counted from another voxel than the first."""
+        return self.shifted(Index3(*(-a for a in origin)))
+
     def grown(self, margin: tuple[int, int, int]) -> "Box":
         """The box with margin voxels more on both sides of each axis."""
         return Box(

@@ -59,6 +59,11 @@ def around(box: Box, whole: Box) -> Iterator[Box]:
         start[axis], stop[axis] = box.start[axis], box.stop[axis]
 
 
+def planes_in(shape: Shape3, voxels: int) -> int:
+    """How many z planes hold at most so many voxels; one where one holds more."""
+    return max(1, voxels // (shape.y * shape.x))
+
+
 def slabs(shape: Shape3, depth: int) -> Iterator[Box]:
     """The volume cut along z into boxes of at most depth planes, in order."""
     for z in range(0, shape.z, depth):

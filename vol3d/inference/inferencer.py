@@ -211,7 +211,7 @@ class _Sweep:
         numbers, starts = (row, *window), self.grid.starts
         place = Box.at(Index3(*(starts[axis][n] for axis, n in enumerate(numbers))), self.grid.window)
         inside = place.intersection(self.in_plane)
-        cut = inside.shifted(Index3(*(-a for a in place.start)))
+        cut = inside.seen_from(place.start)
         z, y, x = (shares[n] for shares, n in zip(self.shares, numbers, strict=True))
         # The whole depth of the window: planes outside the box are finished with the others and cut off there.
         share = z[:, None, None] * y[None, cut.slices[1], None] * x[None, None, cut.slices[2]]

@@ -37,7 +37,7 @@ class RowReader:
 
     def __init__(self, source: VolumeSource, grid: WindowGrid, in_plane: Box, device: torch.device) -> None:
         self._source, self._grid, self._device = source, grid, device
-        touched = grid.touching(in_plane.shifted(Index3(*(-n for n in grid.before))))
+        touched = grid.touching(in_plane.seen_from(grid.before))
         self._y, self._x = (
             (starts[numbers[0]], starts[numbers[-1]] + window)
             for starts, numbers, window in zip(grid.starts[1:], touched[1:], grid.window[1:], strict=True)
@@ -72,12 +72,12 @@ class RowReader:
     def _read(self, first: int, stop: int) -> Tensor:
         """Padded planes: zeros wherever the volume is not."""
         padded = Box(Index3(first, self._y[0], self._x[0]), Index3(stop, self._y[1], self._x[1]))
-        there = padded.shifted(Index3(*(-n for n in self._grid.before)))
+        there = padded.seen_from(self._grid.before)
         inside = there.intersection(Box.whole(self._source.shape))
         if inside == there:
             return read_tensor(self._source, there, self._device)
         planes = torch.zeros((self._source.channels, *padded.shape), device=self._device)
         if inside.shape.voxels:
-            at = inside.shifted(Index3(*(-n for n in there.start)))
+            at = inside.seen_from(there.start)
             planes[(slice(None), *at.slices)] = read_tensor(self._source, inside, self._device)
         return planes

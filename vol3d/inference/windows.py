@@ -70,7 +70,7 @@ class WindowGrid:
     def box(self, row: int, y: int, x: int) -> Box:
         """The window's box in the volume; parts in the padding lie outside it."""
         start = Index3(self.starts[0][row], self.starts[1][y], self.starts[2][x])
-        return Box.at(start, self.window).shifted(Index3(*(-b for b in self.before)))
+        return Box.at(start, self.window).seen_from(self.before)
 
 
 def _overlapping(starts: tuple[int, ...], window: int, first: int, stop: int) -> range:

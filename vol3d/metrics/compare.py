@@ -20,7 +20,8 @@ MIN_CASES = 6
 RESAMPLES = 5000
 _AT_ONCE = 1 << 22  # cases drawn in one go: 32 MB of indices
 
-Better = Literal["higher", "lower"]
+Better = Literal["higher", "lower", "nearest zero"]
+"""Which way a score is good."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,8 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two methods' scores of the same cases, in the same order: values minus baseline.
 
-    The interval is bootstrap_mean's of the cases' differences. better says which way a score is good.
+    The interval is bootstrap_mean's of the cases' differences. Scores that are better nearest zero are compared by
+    their distances from it.
 
     Raises:
         ValueError: their numbers of cases differ, or confidence is not between 0 and 1.
@@ -117,9 +119,11 @@ def paired_difference(
     if len(values) != len(baseline):
         raise ValueError(f"expected scores of the same cases, got {len(values)} and {len(baseline)}")
     pairs = [(a, b) for a, b in zip(values, baseline, strict=True) if a is not None and b is not None]
+    if better == "nearest zero":
+        pairs = [(abs(a), abs(b)) for a, b in pairs]
     differences = [a - b for a, b in pairs]
     more, less = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    n, lower = len(pairs), better == "lower"
+    n, lower = len(pairs), better != "higher"
     return PairedDifference(
         mean=math.fsum(differences) / n if n else None,
         interval=bootstrap_mean(differences, generator=generator, confidence=confidence),

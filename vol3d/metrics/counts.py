@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from vol3d.metrics.overlap import Overlap, ratio, rest
 from vol3d.metrics.surface import SurfaceOverlap
+from vol3d.shapes import Spacing
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,11 @@ class Counts:
     overlap: Overlap
     difference_mm3: float
     surface: SurfaceOverlap | None = None
+
+    @classmethod
+    def of(cls, overlap: Overlap, spacing: Spacing, surface: SurfaceOverlap | None) -> "Counts":
+        """Those of one case, whose spacing is in mm."""
+        return cls(overlap, (overlap.predicted - overlap.referenced) * spacing.voxel_mm3, surface)
 
     def __add__(self, other: "Counts") -> "Counts":
         """The counts of two cases together; without a surface where one has none."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vol3d.geometry.box import Box
 from vol3d.metrics.average_precision import InstanceCase, instance_average_precision, instance_case
 from vol3d.metrics.radius import RadiusBin, recall_by_radius
-from vol3d.metrics.report import region_mask
+from vol3d.metrics.report import region_mask, with_margin
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
 
@@ -47,8 +47,7 @@ def detail_case(
     for place, region in enumerate(schema.regions):
         masks = [region_mask(labels, region.values, seen) for labels in (prediction, reference)]
         box = Box.around(masks[0] | masks[1])
-        # With a margin, so that what lies in one slice of a volume is not taken for a picture.
-        inside = box.grown((1, 1, 1)).intersection(Box.whole(Shape3(*masks[0].shape))).slices if box else None
+        inside = with_margin(box, Shape3(*masks[0].shape)).slices if box else None
         one, other = masks if inside is None else (mask[inside] for mask in masks)
         own = None if probability is None else probability[place][inside or ...].astype(np.float32)
         found.append(

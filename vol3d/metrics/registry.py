@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Literal, get_args
 
 from vol3d.metrics.centreline import Breaks, CentrelineOverlap, breaks_of_lines, overlap_of_lines
+from vol3d.metrics.compare import Better
 from vol3d.metrics.counts import COUNTED, OF_SURFACE, Counts
 from vol3d.metrics.distances import BorderDistances, border_distances
 from vol3d.metrics.instances import Detection, Matching, detected, matched
@@ -31,9 +32,6 @@ Group = Literal["default", "surface", "centreline", "topology", "instances"]
 """What is computed together: default where nothing is named, the others where they are asked for."""
 
 GROUPS: tuple[Group, ...] = get_args(Group)
-
-Better = Literal["higher", "lower", "nearest zero"]
-"""Which way a score is good."""
 
 MATCHED_AT = 0.5
 """The intersection over union from which components are matched one to one."""
@@ -134,8 +132,7 @@ class Pair:
 
     def counts(self, *, surface: bool) -> Counts:
         """What adds up over cases; of surfaces, too, where they are wanted."""
-        difference = self.overlap.predicted - self.overlap.referenced
-        return Counts(self.overlap, difference * self.spacing.voxel_mm3, self.surface if surface else None)
+        return Counts.of(self.overlap, self.spacing, self.surface if surface else None)
 
     @property
     def dice_at_tolerance(self) -> float | None:

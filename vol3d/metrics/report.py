@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from vol3d.geometry.box import Box
 from vol3d.metrics.compare import bootstrap_mean
 from vol3d.metrics.counts import COUNTED, OF_SURFACE, Counts
+from vol3d.metrics.masks import Mask
 from vol3d.metrics.overlap import Overlap
 from vol3d.metrics.registry import DEFAULT, METRICS, Pair
 from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import LabelSchema
-
-Mask = NDArray[np.bool_]
 
 MEAN = "mean"
 
@@ -88,8 +87,7 @@ def score_case(
     if tolerance_mm is None:
         wanted = [name for name in wanted if name != "surface_dice_at_tolerance"]
     box = Box.around((prediction != 0) | (reference != 0))
-    # With a margin, so that what lies in one slice of a volume is not taken for a picture.
-    inside = box.grown((1, 1, 1)).intersection(Box.whole(Shape3(*reference.shape))).slices if box else (slice(1),) * 3
+    inside = with_margin(box, Shape3(*reference.shape)).slices if box else (slice(1),) * 3
     prediction, reference = prediction[inside], reference[inside]
     seen = None if schema.ignore is None else reference != schema.ignore
     scores = []
@@ -169,6 +167,11 @@ def region_mask(labels: NDArray[Any], values: tuple[int, ...], seen: Mask | None
     """Where labels has one of the values, of what is seen (None: all of it)."""
     mask: Mask = reduce(np.logical_or, (labels == value for value in values))
     return mask if seen is None else mask & seen
+
+
+def with_margin(box: Box, shape: Shape3) -> Box:
+    """The box and a voxel around it, so that what lies in one slice of a volume is not taken for a picture."""
+    return box.grown((1, 1, 1)).intersection(Box.whole(shape))
 
 
 def _pooled(cases: Sequence[tuple[str, Scores]]) -> dict[str, Counts]:

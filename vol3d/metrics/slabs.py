@@ -63,7 +63,6 @@ class SlabScores:
         areas = [SurfaceOverlap.of_codes(one.finish(), self._spacing) for one in self._codes]
         rows = []
         for place, (region, found) in enumerate(zip(self._schema.regions, self._overlaps, strict=True)):
-            area = areas[place] if areas else None
-            counts = Counts(found, (found.predicted - found.referenced) * self._spacing.voxel_mm3, area)
+            counts = Counts.of(found, self._spacing, areas[place] if areas else None)
             rows.append(Scores(region.name, {name: COUNTED[name](counts) for name in self._names}, counts))
         return rows

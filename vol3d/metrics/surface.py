@@ -8,7 +8,7 @@ A volume one voxel thick is a picture: along that axis it has no edge, and for s
 in its plane (squares of 2x2 pixels with their lengths).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -111,14 +111,6 @@ def cube_pairs(prediction: Any, reference: Any) -> NDArray[np.int64]:
     box = Box.around(prediction | reference)
     found = [] if box is None else [s.shifted(box.start) for s in slabs(box.shape, slab_depth(Shape3(*box.shape)))]
     return paired_codes((prediction[b.slices], reference[b.slices]) for b in found)
-
-
-def surface_dice_of_slabs(pairs: Iterable[tuple[Mask, Mask]], *, spacing: Sequence[float]) -> float | None:
-    """surface_dice at tolerance 0 of masks that come as slabs along z, in order, (prediction, reference) each.
-
-    Any cut gives the same number, so masks need not fit in memory. They are parts of a volume, not pictures.
-    """
-    return SurfaceOverlap.of_codes(paired_codes(pairs), positive_spacing(spacing)).dice
 
 
 def thin_first(prediction: Any, reference: Any, spacing: Spacing) -> tuple[Any, Any, Spacing]:

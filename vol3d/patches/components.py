@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.patches.sampling import MAX_PLACES
 from vol3d.regions.blocks import LabelledSlab, join_slabs
 from vol3d.regions.components import Components, component_sizes, label
@@ -26,7 +26,7 @@ def component_places(
     found: list[NDArray[np.int32]] = []
 
     def labelled() -> Iterator[LabelledSlab]:
-        for box in slabs(labels.shape, max(1, slab_voxels // (labels.shape.y * labels.shape.x))):
+        for box in slabs(labels.shape, planes_in(labels.shape, slab_voxels)):
             components = label(region[labels.read(box)[0]])
             found.append(_some(components, box.start.z, rng))
             yield LabelledSlab(components, np.zeros(0, np.bool_), box.start.z, labels.shape)

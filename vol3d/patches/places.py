@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.patches.sampling import MAX_PLACES
 from vol3d.volume.source import VolumeSource
 
@@ -41,5 +41,5 @@ def places_in(
 
 
 def _parts(labels: VolumeSource) -> Iterator[tuple[Box, NDArray[np.uint8]]]:
-    for box in slabs(labels.shape, max(1, _SLAB_VOXELS // (labels.shape.y * labels.shape.x))):
+    for box in slabs(labels.shape, planes_in(labels.shape, _SLAB_VOXELS)):
         yield box, labels.read(box)[0]

@@ -249,5 +249,5 @@ def _fill(cube: NDArray[Any], source: VolumeSource, box: Box) -> None:
     """Write a box of a source into a cube of its size, (C, Z, Y, X), where it lies inside the volume."""
     inside = box.intersection(Box.whole(source.shape))
     if inside.shape.voxels:
-        there = inside.shifted(Index3(*(-s for s in box.start)))
+        there = inside.seen_from(box.start)
         cube[(slice(None), *there.slices)] = source.read(inside)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vol3d.errors import UsageError
 from vol3d.geometry.affine import from_spacing
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.postprocess.scene import Applied, Mask, RegionScene, Step, StepReport
 from vol3d.postprocess.tensor_store import TensorStore
 from vol3d.postprocess.tensors import part_voxels
@@ -179,8 +179,7 @@ class Region:
         return part_voxels(self.store.device) if isinstance(self.store, TensorStore) else BLOCK_VOXELS
 
     def _planes(self, reach: int) -> int:
-        shape = self.store.shape
-        return self.planes or max(1, self._voxels // (shape.y * shape.x), reach)
+        return self.planes or max(planes_in(self.store.shape, self._voxels), reach)
 
 
 class LocalStep(Step):
@@ -217,21 +216,18 @@ def run_step(step: Step, store: VolumeStore, scene: RegionScene, planes: int | N
         UsageError: the step answers something else than an Applied with a bool mask of the same shape.
     """
     start = time.perf_counter()
-    if isinstance(step, BlockStep) and type(step).apply is BlockStep.apply:
-        region = Region(store, scene, planes)
+    cut = can_be_cut(step)
+    region = Region(store, scene, planes if cut else store.shape.z)
+    if isinstance(step, BlockStep) and cut:
         note = step.run(region)
-    elif isinstance(step, LocalStep):
-        region = Region(store, scene, planes)
-        note = _applied(step, region, step.reach(scene.spacing))
     else:
-        region = Region(store, scene, planes=store.shape.z)
-        note = _applied(step, region)
+        note = _applied(step, region, step.reach(scene.spacing) if isinstance(step, LocalStep) else 0)
     device = str(store.device) if isinstance(store, TensorStore) else "cpu"
     seconds = round(time.perf_counter() - start, 6)
     return StepReport(step.name, scene.name, region.had, region.removed, region.added, note, device, seconds)
 
 
-def _applied(step: Step, region: Region, reach: int = 0) -> str:
+def _applied(step: Step, region: Region, reach: int) -> str:
     notes: dict[str, None] = {}
 
     def new(part: Part) -> Mask:

@@ -82,7 +82,7 @@ def grow_from(
     box = at.grown((FIRST_REACH,) * 3).intersection(limit)
     while True:
         store = ArrayStore(np.zeros((1, *box.shape), dtype=np.bool_), from_spacing(spacing))
-        store.write(at.shifted(Index3(*(-a for a in box.start))), np.ones((1, *_ONE), dtype=np.bool_))
+        store.write(at.seen_from(box.start), np.ones((1, *_ONE), dtype=np.bool_))
         region = Region(store, RegionScene(scene, 0, box))
         found = region.components((SEEDS,), connectivity=connectivity, of=within)
         region.add(found, found.measured[0] > 0)

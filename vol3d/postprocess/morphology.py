@@ -97,12 +97,10 @@ class FillHoles(BlockStep):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CloseGaps(LocalStep):
-    """Close gaps up to twice a radius wide."""
+class _ByBall(LocalStep):
+    """What a closing and an opening share: dilated and eroded by one radius."""
 
-    name: ClassVar[str] = "close_gaps"
     locality: ClassVar[Locality] = "halo"
-    tensors: ClassVar[bool] = True
 
     radius_mm: float
 
@@ -110,8 +108,16 @@ class CloseGaps(LocalStep):
         self.require("radius_mm", 0 <= self.radius_mm < math.inf, "zero or more millimetres")
 
     def reach(self, spacing: Spacing) -> int:
-        """Twice the radius: dilated, then eroded."""
+        """Twice the radius, once for each."""
         return 2 * reach_voxels(self.radius_mm, spacing)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloseGaps(_ByBall):
+    """Close gaps up to twice a radius wide."""
+
+    name: ClassVar[str] = "close_gaps"
+    tensors: ClassVar[bool] = True
 
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:
         """The closed mask."""
@@ -119,21 +125,11 @@ class CloseGaps(LocalStep):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RemoveThin(LocalStep):
+class RemoveThin(_ByBall):
     """Remove what no ball of a radius fits into."""
 
     name: ClassVar[str] = "remove_thin"
-    locality: ClassVar[Locality] = "halo"
     tensors: ClassVar[bool] = True
-
-    radius_mm: float
-
-    def __post_init__(self) -> None:
-        self.require("radius_mm", 0 <= self.radius_mm < math.inf, "zero or more millimetres")
-
-    def reach(self, spacing: Spacing) -> int:
-        """Twice the radius: eroded, then dilated."""
-        return 2 * reach_voxels(self.radius_mm, spacing)[0]
 
     def apply(self, mask: Mask, scene: RegionScene) -> Applied:
         """The opened mask."""

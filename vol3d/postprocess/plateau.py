@@ -136,14 +136,14 @@ def most(choice: Choice, on: NDArray[np.bool_], wanted: Scores, scores: Scores) 
     return Choice(choice.family, place, float(scores[place]), float(plateau[place]))
 
 
-def shortlist(tried: Sequence[Family], scores: Sequence[Scores], count: int = 2) -> list[tuple[int, Place]]:
+def shortlist(tried: Sequence[Family], scores: Sequence[Scores]) -> list[tuple[int, Place]]:
     """The cells that are worth a score that costs a run of the steps, as the family's number and the place.
 
-    Of the first two families, no step and a plain threshold, and of the count best others by these scores: the best
+    Of the first two families, no step and a plain threshold, and of the two best others by these scores: the best
     plateau's cell, those beside it along each axis, and of the plain threshold its whole ladder.
     """
     found = [_best_of(family, own) for family, own in zip(tried, scores, strict=True)]
-    others = sorted(range(2, len(found)), key=lambda number: -found[number].plateau)[:count]
+    others = sorted(range(2, len(found)), key=lambda number: -found[number].plateau)[:2]
     places = []
     for number in (0, 1, *sorted(others)):
         place, shape = found[number].place, tried[number].shape

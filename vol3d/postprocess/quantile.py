@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vol3d.postprocess.tensor_digits import digit_counts
+from vol3d.postprocess.tensor_quantile import digit_counts
 
 VALUES_AT_ONCE = 1 << 20
 _DIGIT = 16  # bits that one pass tells

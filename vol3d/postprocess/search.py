@@ -166,14 +166,15 @@ def _counting(volume: Volume) -> list[Mask | None]:
 
 def _plain(levels: NDArray[np.uint8], volume: Volume) -> Kept:
     """What each threshold of LADDER keeps: (gates, thresholds)."""
-
-    def reaching(within: Mask | None) -> NDArray[np.int64]:
-        each = np.bincount((levels if within is None else levels[within]).reshape(-1), minlength=len(LADDER) + 1)
-        return each[::-1].cumsum()[-2::-1]
-
     gates, true = _counting(volume), volume.reference
-    hits = [reaching(true if gate is None else true & gate) for gate in gates]
-    return Kept(np.stack([reaching(gate) for gate in gates]), np.stack(hits))
+    hits = [_reaching(levels, true if gate is None else true & gate) for gate in gates]
+    return Kept(np.stack([_reaching(levels, gate) for gate in gates]), np.stack(hits))
+
+
+def _reaching(levels: NDArray[np.uint8], within: Mask | None) -> NDArray[np.int64]:
+    """How many voxels reach each threshold of LADDER."""
+    each = np.bincount((levels if within is None else levels[within]).reshape(-1), minlength=len(LADDER) + 1)
+    return each[::-1].cumsum()[-2::-1]
 
 
 class _Base:
@@ -191,8 +192,8 @@ class _Base:
 
     @cached_property
     def seeds(self) -> NDArray[np.int64]:
-        """How many voxels of the whole volume reach each threshold of LADDER."""
-        return np.bincount(self.levels.reshape(-1), minlength=len(LADDER) + 1)[::-1].cumsum()[-2::-1]
+        """How many voxels of the whole volume reach each threshold, known or not."""
+        return _reaching(self.levels, None)
 
     def kept(self, rule: str) -> Kept:
         found = self.tally

@@ -10,8 +10,9 @@ from scipy.spatial import cKDTree
 
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.postprocess.blocks import BLOCK_VOXELS
+from vol3d.postprocess.scene import Mask
 from vol3d.regions.blocks import FIRST, VOXELS, Joined, LabelledSlab, join_slabs
 from vol3d.regions.components import Connectivity, label
 from vol3d.regions.measures import CORNERS, MOMENTS, counted, form, probability_peak, probability_sum
@@ -21,7 +22,6 @@ from vol3d.volume.source import VolumeSource
 
 POINTS_AT_ONCE = 1 << 18
 
-Mask = NDArray[np.bool_]
 Columns = dict[str, NDArray[Any]]
 """A column (n,) by its name, all with a row per component."""
 
@@ -49,7 +49,7 @@ def component_table(
     if organ is not None:
         inside = _reader(organ)
         measures["shared"] = counted(lambda box: inside(box) != 0)
-    cut = planes or max(1, BLOCK_VOXELS // (mask.shape.y * mask.shape.x))
+    cut = planes or planes_in(mask.shape, BLOCK_VOXELS)
     joined = join_slabs(_labelled(mask, cut, connectivity), tuple(measures.values()), connectivity=connectivity)
     found = dict(zip(measures, joined.measured, strict=True))
     order = np.argsort(found["first"][1:]) + 1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.postprocess.scene import Needs, StoredScene
 from vol3d.postprocess.tensor_store import TensorStore, on_host
 from vol3d.volume.source import VolumeSource
@@ -71,6 +71,6 @@ def _copied(source: VolumeSource, channels: int, device: torch.device) -> Tensor
         raise torch.OutOfMemoryError(f"no room for {channels} volumes of {tuple(shape)} on {device}")
     empty = torch.from_numpy(np.empty(0, dtype=kind))
     tensor = torch.empty((channels, *shape), dtype=empty.dtype, device=device)
-    for box in slabs(shape, max(1, COPIED_VOXELS // (shape.y * shape.x))):
+    for box in slabs(shape, planes_in(shape, COPIED_VOXELS)):
         tensor[(slice(None), *box.slices)] = torch.from_numpy(source.read(box)[:channels].astype(kind)).to(device)
     return TensorStore(tensor, source.affine)

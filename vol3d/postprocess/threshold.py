@@ -45,6 +45,16 @@ def decide(
     return torch.stack([p >= t for p, t in zip(probability, thresholds, strict=True)])
 
 
+def decide_stored(
+    probability: Tensor, activation: Literal["sigmoid", "softmax"], threshold: float | Sequence[float]
+) -> Tensor:
+    """decide, of a probability as it is stored, (R, Z, Y, X): the background's is what the others leave."""
+    if activation == "softmax":
+        given = probability.float()
+        probability = torch.cat([1 - given.sum(dim=0, keepdim=True), given])
+    return decide(probability, activation, threshold)
+
+
 def label_values(
     probability: Tensor,
     activation: Literal["sigmoid", "softmax"],

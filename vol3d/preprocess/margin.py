@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from vol3d.geometry.affine import spacing_of
 from vol3d.geometry.box import Box
 from vol3d.regions.distance import distance_mm, offset_mm, reach_voxels
-from vol3d.shapes import Index3
 from vol3d.volume.source import View
 
 
@@ -36,7 +35,7 @@ class MarginView(View):
         spacing = spacing_of(self.affine)
         around = box.grown(reach_voxels(abs(self.margin_mm), spacing)).intersection(Box.whole(self.shape))
         mask = self.source.read(around)[0] > 0
-        own = box.shifted(Index3(*(-a for a in around.start)))
+        own = box.seen_from(around.start)
         result: NDArray[np.bool_] = offset_mm(mask, self.margin_mm, spacing)[None, *own.slices]
         return result
 
@@ -63,6 +62,6 @@ class FalloffView(View):
         spacing = spacing_of(self.affine)
         around = box.grown(reach_voxels(self.falloff_mm, spacing)).intersection(Box.whole(self.shape))
         moved = MarginView(self.source, self.margin_mm).read(around)[0]
-        own = box.shifted(Index3(*(-a for a in around.start)))
+        own = box.seen_from(around.start)
         share: NDArray[np.float32] = 1 - distance_mm(moved, spacing)[own.slices] / np.float32(self.falloff_mm)
         return np.maximum(share, 0)[None]

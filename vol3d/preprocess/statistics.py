@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.volume.source import VolumeSource
 
 SLAB_VOXELS = 1 << 24
@@ -33,7 +33,7 @@ class Extremes:
 
 def boxes_of(source: VolumeSource) -> list[Box]:
     """A source in slabs of some 2^24 voxels, in order."""
-    return list(slabs(source.shape, max(1, SLAB_VOXELS // (source.shape.y * source.shape.x))))
+    return list(slabs(source.shape, planes_in(source.shape, SLAB_VOXELS)))
 
 
 def moments(source: VolumeSource, inside: NDArray[np.bool_] | None = None) -> tuple[Moments, ...]:

@@ -128,7 +128,7 @@ def _near(mask: NDArray[np.bool_], radius_mm: float, spacing: Spacing) -> NDArra
         if seen.all() or not seen.any():  # far inside, and far away
             result[tile.slices] = seen[0, 0, 0]
             continue
-        own = tile.shifted(Index3(*(-a for a in around.start)))
+        own = tile.seen_from(around.start)
         result[tile.slices] = (distance_mm(seen, spacing) <= _inclusive(radius_mm, spacing))[own.slices]
     return result
 

@@ -3,7 +3,7 @@
 All sums are of integers, so that they come to the same in any order and however a volume is cut.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from vol3d.geometry.box import Box
 from vol3d.regions.blocks import Indices, LabelledSlab, Measure
 from vol3d.regions.components import component_boxes
-from vol3d.regions.reduce import counts, highest, probability_sums
+from vol3d.regions.reduce import counts, highest, moments, probability_sums
 from vol3d.shapes import Spacing
 
-_AT_ONCE = 1 << 20
 _PAIRS = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))  # axes
 
 Read = Callable[[Box], Any]
@@ -52,19 +51,7 @@ def counted(mask: Read) -> Measure:
 
 
 def _moments(slab: LabelledSlab) -> Indices:
-    labels = slab.components.labels
-    if not isinstance(labels, np.ndarray):
-        from vol3d.regions import tensor_tables  # who has a tensor has loaded torch
-
-        return tensor_tables.moments(labels, slab.components.count, slab.start)
-    result = _zeros(slab, 9)
-    for inside, labels in _pieces(slab):
-        places = np.unravel_index(inside, slab.components.labels.shape)
-        z, y, x = (place + start for place, start in zip(places, slab.box.start, strict=True))
-        products = ((z, y, x)[a] * (z, y, x)[b] for a, b in _PAIRS)
-        for column, values in enumerate((z, y, x, *products)):
-            result[:, column] += _summed(labels, values, len(result))
-    return result
+    return moments(slab.components.labels, slab.components.count, slab.start)
 
 
 def _corners(slab: LabelledSlab) -> Indices:
@@ -77,7 +64,7 @@ def _corners(slab: LabelledSlab) -> Indices:
 
 
 MOMENTS = Measure(_moments, np.add)
-"""The sums of z, y, x, z², y², x², zy, zx and yx over its voxels' indices, (count + 1, 9)."""
+"""Those of reduce.py, of the voxels' indices in the volume."""
 
 CORNERS = Measure(_corners, np.minimum)
 """The first voxel of its box and, with minus signs, the one behind its last, (count + 1, 6)."""
@@ -118,21 +105,3 @@ def form(voxels: Indices, moments: Indices, spacing: Spacing) -> Form:
         value = product / count - off[:, a] * off[:, b] + (a == b) / 12
         spread[:, a, b] = spread[:, b, a] = value * spacing[a] * spacing[b]
     return Form(near + off, np.sqrt(np.linalg.eigvalsh(spread)[:, ::-1]))
-
-
-def _pieces(slab: LabelledSlab) -> Iterator[tuple[Indices, NDArray[np.int32]]]:
-    """Where there are components in the flat slab, and their labels, some at a time."""
-    flat = slab.components.labels.reshape(-1)
-    step = max(_AT_ONCE, slab.components.count)  # so that the tables do not dominate
-    for start in range(0, flat.size, step):
-        inside = np.flatnonzero(flat[start : start + step]) + start
-        yield inside, flat[inside]
-
-
-def _summed(labels: NDArray[np.int32], values: NDArray[Any], length: int) -> Indices:
-    # In float64, exact up to 2^53: a piece has 2^20 voxels, or as many as there are components.
-    return np.bincount(labels, weights=values, minlength=length).astype(np.int64)
-
-
-def _zeros(slab: LabelledSlab, *more: int) -> Indices:
-    return np.zeros((slab.components.count + 1, *more), dtype=np.int64)

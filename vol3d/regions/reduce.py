@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Array: TypeAlias = Union[NDArray[Any], "Tensor"]
 
 VOXELS_AT_ONCE = 1 << 22
+_PLACES_AT_ONCE = 1 << 20
 PROBABILITY_UNITS = 1 << 24
 """How many units of probability_sums a probability of one is."""
 
@@ -37,34 +38,16 @@ def counts(labels: Array, count: int, *, where: Array | None = None) -> NDArray[
     return table
 
 
-def sums(labels: Array, count: int, values: Array, *, where: Array | None = None) -> NDArray[np.int64]:
-    """The sum of each label's integer values; zero for a label without voxels."""
-    if not isinstance(labels, np.ndarray):
-        return _tensors().sums(labels, count, values, where)  # type: ignore[no-any-return]
-    table = np.zeros(count + 1, dtype=np.int64)
-    for part, numbers in _inside(labels, values, where):
-        np.add.at(table, part, numbers.astype(np.int64))
-    return table
-
-
-def probability_sums(labels: Array, count: int, probability: Array, *, where: Array | None = None) -> NDArray[np.int64]:
+def probability_sums(labels: Array, count: int, probability: Array) -> NDArray[np.int64]:
     """The sum of each label's probabilities, each rounded to whole PROBABILITY_UNITS; a NaN adds nothing."""
     if not isinstance(labels, np.ndarray):
-        return _tensors().probability_sums(labels, count, probability, where, PROBABILITY_UNITS)  # type: ignore[no-any-return]
+        return _tensors().probability_sums(labels, count, probability, PROBABILITY_UNITS)  # type: ignore[no-any-return]
     table = np.zeros(count + 1, dtype=np.int64)
-    for part, p in _inside(labels, probability, where):
+    for part, p in _inside(labels, probability, None):
         # float32 holds the product of a float16 or float32 exactly, as the units are a power of two.
         wide = np.nan_to_num(p.astype(np.result_type(p, np.float32)), nan=0.0)
         np.add.at(table, part, np.rint(wide * PROBABILITY_UNITS).astype(np.int64))
     return table
-
-
-def lowest(labels: Array, count: int, values: Array, *, where: Array | None = None) -> NDArray[Any]:
-    """The lowest of each label's values, NaN if one is; for a label without voxels the highest there can be.
-
-    The table has the values' type, but at least float32 or int32.
-    """
-    return _extremes(labels, count, values, where, np.minimum)
 
 
 def highest(labels: Array, count: int, values: Array, *, where: Array | None = None) -> NDArray[Any]:
@@ -72,7 +55,15 @@ def highest(labels: Array, count: int, values: Array, *, where: Array | None = N
 
     The table has the values' type, but at least float32 or int32.
     """
-    return _extremes(labels, count, values, where, np.maximum)
+    if not isinstance(labels, np.ndarray):
+        return _tensors().highest(labels, count, values, where)  # type: ignore[no-any-return]
+    floating = values.dtype.kind == "f"  # type: ignore[union-attr]
+    kind = np.result_type(values, np.float32 if floating else np.int32)
+    table = np.full(count + 1, -np.inf if floating else np.iinfo(kind).min, dtype=kind)
+    with np.errstate(invalid="ignore"):  # a NaN is passed on
+        for part, numbers in _inside(labels, values, where):
+            np.maximum.at(table, part, numbers.astype(kind))
+    return table
 
 
 def first_places(labels: Array, count: int) -> NDArray[np.int64]:
@@ -87,6 +78,22 @@ def first_places(labels: Array, count: int) -> NDArray[np.int64]:
     return table
 
 
+def moments(labels: Array, count: int, start: int) -> NDArray[np.int64]:
+    """The sums of z, y, x, z², y², x², zy, zx and yx over each label's voxels, (count + 1, 9); z begins at start."""
+    if not isinstance(labels, np.ndarray):
+        return _tensors().moments(labels, count, start)  # type: ignore[no-any-return]
+    table = np.zeros((count + 1, 9), dtype=np.int64)
+    flat, step = labels.reshape(-1), max(_PLACES_AT_ONCE, count)  # so that the tables do not dominate
+    for first in range(0, flat.size, step):
+        inside = np.flatnonzero(flat[first : first + step]) + first
+        z, y, x = np.unravel_index(inside, labels.shape)
+        z = z + start
+        for column, values in zip(table.T, (z, y, x, z * z, y * y, x * x, z * y, z * x, y * x), strict=True):
+            # In float64, exact up to 2^53: a piece has 2^20 voxels, or as many as there are labels.
+            column += np.bincount(flat[inside], weights=values, minlength=count + 1).astype(np.int64)
+    return table
+
+
 def occurs(labels: Array, count: int) -> NDArray[np.bool_]:
     """Whether there is a voxel of each label."""
     if not isinstance(labels, np.ndarray):
@@ -94,22 +101,6 @@ def occurs(labels: Array, count: int) -> NDArray[np.bool_]:
     table = np.zeros(count + 1, dtype=np.bool_)
     table[labels] = True
     table[0] = False
-    return table
-
-
-def _extremes(labels: Array, count: int, values: Any, where: Array | None, join: np.ufunc) -> NDArray[Any]:
-    low = join is np.minimum
-    if not isinstance(labels, np.ndarray):
-        return _tensors().extremes(labels, count, values, where, "amin" if low else "amax")  # type: ignore[no-any-return]
-    if values.dtype.kind == "f":
-        kind, none = np.result_type(values, np.float32), np.inf if low else -np.inf
-    else:
-        kind = np.result_type(values, np.int32)
-        none = np.iinfo(kind).max if low else np.iinfo(kind).min
-    table = np.full(count + 1, none, dtype=kind)
-    with np.errstate(invalid="ignore"):  # a NaN is passed on
-        for part, numbers in _inside(labels, values, where):
-            join.at(table, part, numbers.astype(kind))
     return table
 
 

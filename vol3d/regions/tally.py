@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vol3d.geometry.box import Box
-from vol3d.regions.components import Connectivity, label
+from vol3d.regions.components import label
 
 Counts = NDArray[np.int64]
 
@@ -46,15 +46,14 @@ def tally(
     *,
     highest: int,
     gates: Sequence[NDArray[np.bool_] | None] = (None,),
-    connectivity: Connectivity = 26,
 ) -> Tally:
-    """Count the components of a (Z, Y, X) mask; levels, 0 to highest, and reference have its shape.
+    """Count the components (26) of a (Z, Y, X) mask; levels, 0 to highest, and reference have its shape.
 
     gates are masks of what counts, each answered by itself; None counts every voxel.
     """
     box = Box.around(mask)
     inside = (slice(1),) * 3 if box is None else box.slices
-    mask, components = mask[inside], label(mask[inside], connectivity=connectivity)
+    mask, components = mask[inside], label(mask[inside])
     number, n = _by_place(components.labels[mask], components.count), components.count
     each = np.bincount(number * (highest + 1) + levels[inside][mask], minlength=n * (highest + 1))
     above = each.reshape(n, highest + 1)[:, ::-1].cumsum(axis=1)[:, ::-1]

@@ -9,13 +9,13 @@ CUBES_AT_ONCE = 1 << 26
 """A piece of work that keeps a device busy, and of which all that is made in between takes at most 2 GiB."""
 
 
-def paired_codes(one: Tensor, other: Tensor, *, cubes_at_once: int = CUBES_AT_ONCE) -> NDArray[np.int64]:
+def paired_codes(one: Tensor, other: Tensor) -> NDArray[np.int64]:
     """The counts of vol3d.regions.cubes.paired_codes, (256, 256), of two bool tensors (Z, Y, X) on one device.
 
-    However many voxels they have, they are looked at in slabs of so many cubes, or of one plane.
+    However many voxels they have, they are looked at in slabs of CUBES_AT_ONCE, or of one plane.
     """
     planes, height, width = one.shape[0] + 1, one.shape[1] + 1, one.shape[2] + 1
-    depth = max(1, cubes_at_once // (height * width))
+    depth = max(1, CUBES_AT_ONCE // (height * width))
     counts = torch.zeros(1 << 16, dtype=torch.int64, device=one.device)
     for start in range(0, planes, depth):
         stop = min(start + depth, planes)

@@ -6,7 +6,7 @@ of a large component do not queue for one entry of a table.
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,37 +25,23 @@ def counts(labels: Tensor, count: int, where: Tensor | None) -> NDArray[np.int64
     return _told(table, 0)
 
 
-def sums(labels: Tensor, count: int, values: Tensor, where: Tensor | None) -> NDArray[np.int64]:
-    """As in reduce.py."""
-    table = torch.zeros(count + 1, dtype=torch.int64, device=labels.device)
-    for names, numbers in _inside(labels, values, where):
-        _add(table, names, numbers.long())
-    return _told(table, 0)
-
-
-def probability_sums(
-    labels: Tensor, count: int, probability: Tensor, where: Tensor | None, units: int
-) -> NDArray[np.int64]:
+def probability_sums(labels: Tensor, count: int, probability: Tensor, units: int) -> NDArray[np.int64]:
     """As in reduce.py, in so many units."""
     table = torch.zeros(count + 1, dtype=torch.int64, device=labels.device)
-    for names, p in _inside(labels, probability, where):
+    for names, p in _inside(labels, probability, None):
         wide = torch.nan_to_num(p.to(torch.promote_types(p.dtype, torch.float32)), nan=0.0)
         _add(table, names, (wide * units).round().long())
     return _told(table, 0)
 
 
-def extremes(
-    labels: Tensor, count: int, values: Tensor, where: Tensor | None, which: Literal["amin", "amax"]
-) -> NDArray[Any]:
-    """As lowest and highest in reduce.py."""
-    if values.dtype.is_floating_point:
-        kind, none = torch.promote_types(values.dtype, torch.float32), math.inf if which == "amin" else -math.inf
-    else:
-        kind = torch.promote_types(values.dtype, torch.int32)
-        none = torch.iinfo(kind).max if which == "amin" else torch.iinfo(kind).min
+def highest(labels: Tensor, count: int, values: Tensor, where: Tensor | None) -> NDArray[Any]:
+    """As in reduce.py."""
+    floating = values.dtype.is_floating_point
+    kind = torch.promote_types(values.dtype, torch.float32 if floating else torch.int32)
+    none = -math.inf if floating else torch.iinfo(kind).min
     table = torch.full((count + 1,), none, dtype=kind, device=labels.device)
     for names, numbers in _inside(labels, values, where):
-        table.scatter_reduce_(0, names.long(), numbers.to(kind), which)
+        table.scatter_reduce_(0, names.long(), numbers.to(kind), "amax")
     return _told(table, none)
 
 
@@ -69,7 +55,7 @@ def first_places(labels: Tensor, count: int, none: int) -> NDArray[np.int64]:
 
 
 def moments(labels: Tensor, count: int, start: int) -> NDArray[np.int64]:
-    """As MOMENTS in measures.py, of a slab from the plane start on."""
+    """As in reduce.py."""
     table = torch.zeros((9, count + 1), dtype=torch.int64, device=labels.device)
     _, height, width = labels.shape
     for part, place in _parts(labels, None):

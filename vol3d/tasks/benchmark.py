@@ -4,7 +4,6 @@ A peer is a script of tools/peers that runs under an interpreter of its own and 
 JSON: {"seconds": [...], "value": ..., "version": "..."}. Seconds are medians after a warm-up.
 """
 
-import json
 import platform
 import statistics
 import subprocess
@@ -36,6 +35,7 @@ from vol3d.tasks.benchmark_inference import Peer, inference
 from vol3d.tasks.benchmark_memory import memory
 from vol3d.tasks.benchmark_postprocess import postprocess
 from vol3d.tasks.benchmark_row import Row
+from vol3d.tasks.benchmark_script import answer_of
 from vol3d.tasks.benchmark_training import training
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.volume.source import filling
@@ -76,7 +76,7 @@ def run_benchmark(
         if data is None or run is None:
             raise UsageError(f"benchmark {name} trains: give --data (its data set) and --run (a folder to work in)")
         python = peer_python if name == "hippocampus" and "nnunet" in against else None
-        peer = {"peer": partial(_peer, python)} if python else {}
+        peer = {"peer": partial(answer_of, python)} if python else {}
         rows = ACCURACY[name](data=data, run=run, reporter=reporter, **peer)
         command += " --data DIR --run DIR" + (" --peer-python PATH" if python else "")
     elif name == "inference":
@@ -88,7 +88,7 @@ def run_benchmark(
             peer_python=peer_python,
             against=against,
             size=size,
-            script=_peer,
+            script=answer_of,
             python=Path(sys.executable),
             reporter=reporter,
         )
@@ -100,7 +100,7 @@ def run_benchmark(
             run=run,
             peer_python=peer_python,
             against=against,
-            script=_peer,
+            script=answer_of,
             python=Path(sys.executable),
             reporter=reporter,
         )
@@ -167,7 +167,7 @@ def surface_dice(
                 reporter.note(f"not measured: {name.format('')}; name an interpreter that has it with --peer-python")
                 continue
             reporter.note(f"measuring {name.format('')} ...")
-            found = _peer(python, script, *(str(p) for p in paths), *(str(s) for s in SPACING), str(repeats))
+            found = answer_of(python, script, *(str(p) for p in paths), *(str(s) for s in SPACING), str(repeats))
             rows.append(
                 Row.timed(
                     f"surface Dice at tolerance 0, {size}^3, 5 % foreground",
@@ -223,21 +223,6 @@ def _measured(work: Callable[[], T], repeats: int) -> tuple[float, T]:
         result = work()
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds), result
-
-
-def _peer(python: Path, script: str, *arguments: str) -> dict[str, Any]:
-    path = ROOT / "tools" / "peers" / script
-    if not path.is_file():
-        raise UsageError(f"{path} is missing: benchmarks run in a checkout of the project")
-    try:
-        done = subprocess.run([python, path, *arguments], capture_output=True, text=True, check=True)
-    except OSError as error:
-        raise UsageError(f"cannot run {python}: {error.strerror}") from error
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UsageError(f"{path.name} failed under {python}: {last}") from error
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def _save(path: Path, mask: NDArray[np.bool_]) -> None:

@@ -2,9 +2,7 @@
 
 import json
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from vol3d.errors import UsageError
 from vol3d.files.arrays import create_npy
 from vol3d.files.atomic import read_bytes, write_json
 from vol3d.geometry.box import Box
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.benchmark_row import Row
 from vol3d.tasks.benchmark_scene import KIDNEY_SHAPE, SPACING, drawn_mask, real_mask, write_scene
+from vol3d.tasks.benchmark_script import answer_of, lines_of
 from vol3d.tasks.reporter import Reporter
 from vol3d.volume.source import VolumeSource, filling
 
-PEERS = Path(__file__).parents[2] / "tools" / "peers"
+PYTHON = Path(sys.executable)
 EDGE, REPEATS = 1024, 5
 PERCOLATING = 0.0976  # the share of a cubic lattice at which its 26-connected sites first span it
 STEPS: tuple[dict[str, dict[str, Any]], ...] = (
@@ -47,27 +45,25 @@ class _Chain:
     answer: Path
 
 
-def postprocess(
-    *, run: Path, data: Path | None, reporter: Reporter, python: Path | None = None, shape: Shape3 = KIDNEY_SHAPE
-) -> list[Row]:
+def postprocess(*, run: Path, data: Path | None, reporter: Reporter, shape: Shape3 = KIDNEY_SHAPE) -> list[Row]:
     """Time, memory and masks of the chain; run is a folder to work in, data a table with SenNet's masks.
 
-    Without data vessels are drawn, of this shape. python has the peer's SciPy and cc3d; None is ours. Where there is a
-    GPU the chain runs there, too, and so does labelling alone.
+    Without data vessels are drawn, of this shape. Where there is a GPU the chain runs there, too, and so does labelling
+    alone.
     """
-    job, ours_python = run / "postprocess", Path(sys.executable)
+    job = run / "postprocess"
     mask = drawn_mask(shape) if data is None else real_mask(data)
     job.mkdir(parents=True, exist_ok=True)
     write_json(job / "job.json", {"spacing": list(SPACING), "steps": list(STEPS)})
     write_scene(job, mask, reporter)
     told = f"{'x'.join(map(str, mask.shape))} {'phantom' if data is None else 'kidney'}"
-    ours = _chain("vol3d", ours_python, job, reporter, "cpu")
-    peer = _chain("plain", python or ours_python, job, reporter)
+    ours = _chain("vol3d", job, reporter, "cpu")
+    peer = _chain("plain", job, reporter)
     rows = _rows(told, ours, peer, f"{peer.version}, whole arrays", "peak of resident memory")
     if torch.cuda.is_available():
-        there = _chain("vol3d", ours_python, job, reporter, "cuda")
+        there = _chain("vol3d", job, reporter, "cuda")
         rows += _rows(f"{told} on {torch.cuda.get_device_name()}", there, ours, "ours on the CPU", "peak of its memory")
-        rows += _label_rows(job, mask, ours_python, reporter)
+        rows += _label_rows(job, mask, reporter)
     return rows
 
 
@@ -83,7 +79,7 @@ def _rows(told: str, ours: _Chain, peer: _Chain, name: str, memory: str) -> list
     return rows
 
 
-def _label_rows(job: Path, mask: VolumeSource, python: Path, reporter: Reporter) -> list[Row]:
+def _label_rows(job: Path, mask: VolumeSource, reporter: Reporter) -> list[Row]:
     """Labelling on a GPU, in voxels per second: vessels, and noise that is about to become one component."""
     reporter.note("measuring the components of tensors ...")
     edge = EDGE
@@ -94,7 +90,7 @@ def _label_rows(job: Path, mask: VolumeSource, python: Path, reporter: Reporter)
     for path, voxels in zip(paths, (vessels, noise), strict=True):
         with filling(create_npy(path, shape=Shape3(edge, edge, edge), dtype=np.bool_)) as sink:
             sink.write(Box.whole(Shape3(edge, edge, edge)), voxels[None])
-    (answer,) = _lines(PEERS / "device_labels.py", python, *paths, REPEATS)
+    answer = answer_of(PYTHON, "device_labels.py", *paths, REPEATS)
     rows = []
     for what, voxels, row in zip(("vessels", "noise"), (vessels, noise), answer["rows"], strict=True):
         rates = [1e-9 * edge**3 / statistics.median(row[who]) if row[who] else None for who in ("ours", "peer")]
@@ -104,34 +100,15 @@ def _label_rows(job: Path, mask: VolumeSource, python: Path, reporter: Reporter)
     return rows
 
 
-def _chain(which: str, python: Path, job: Path, reporter: Reporter, *more: str) -> _Chain:
+def _chain(which: str, job: Path, reporter: Reporter, *more: str) -> _Chain:
     """Run a script's chain, a bar moving with its steps."""
     answer, found = job / f"{which}{''.join(more)}.raw", list[dict[str, Any]]()
     with reporter.progress(f"{which} {' '.join(more)}", total=len(STEPS), unit="steps") as advance:
-        for line in _lines(PEERS / f"{which}_postprocess.py", python, job, *more, answer):
-            found.append(line)
+        for line in lines_of(PYTHON, f"{which}_postprocess.py", job, *more, answer):
+            found.append(json.loads(line))
             advance(len(found) <= len(STEPS))
     *steps, whole = found
     return _Chain(steps, whole["seconds"], whole["value"], whole["version"], answer)
-
-
-def _lines(script: Path, python: Path, *arguments: object) -> Iterator[dict[str, Any]]:
-    """What a script prints, line by line as it does.
-
-    Raises:
-        UsageError: it cannot be run, or fails.
-    """
-    if not script.is_file():
-        raise UsageError(f"{script} is missing: benchmarks run in a checkout of the project")
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    try:
-        with subprocess.Popen([python, script, *map(str, arguments)], **pipes) as process:
-            yield from map(json.loads, process.stdout or ())
-            errors = process.stderr.read().strip().splitlines() if process.stderr else []
-    except OSError as error:
-        raise UsageError(f"cannot run {python}: {error.strerror}") from error
-    if process.returncode:
-        raise UsageError(f"{script.name} failed under {python}: {(errors or ['it was killed'])[-1]}")
 
 
 def _differing(one: Path, other: Path) -> int:

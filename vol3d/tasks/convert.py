@@ -25,11 +25,12 @@ from vol3d.files.mask_volumes import (
 from vol3d.files.masks import Instance, Plane, hubmap_text, sennet_text, siim_text
 from vol3d.files.planes import PlaneSource, SliceNames
 from vol3d.files.polygons import written_polygons
-from vol3d.files.volumes import FoundVolume, create_volume, find_volumes, open_volume
+from vol3d.files.volumes import INNER_OF_MASKS, FoundVolume, create_volume, find_volumes, open_volume
 from vol3d.geometry.affine import from_spacing
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.reporter import Advance, Reporter, Silent
+from vol3d.volume.labels import MAX_LABEL
 from vol3d.volume.source import VolumeSource, filling
 
 SLAB_VOXELS = 1 << 25
@@ -140,7 +141,7 @@ def _to_volumes(
 def _written(name: str, mask: VolumeSource, place: Path, advance: Advance) -> Converted:
     shape, voxels = mask.shape, 0
     with filling(create_volume(place, shape=shape, dtype=mask.dtype, affine=mask.affine, like=mask)) as sink:
-        for box in slabs(shape, max(1, SLAB_VOXELS // (shape.y * shape.x))):
+        for box in slabs(shape, planes_in(shape, SLAB_VOXELS)):
             planes = mask.read(box)
             voxels += int(np.count_nonzero(planes))
             sink.write(box, planes)
@@ -165,7 +166,7 @@ def _images(folder: Path | None, *, pictures: bool) -> LikeOf:
 def _to_text(form: Kind, source: Path, target: Path, overwrite: bool, reporter: Reporter) -> list[Converted]:
     if target.exists() and not overwrite:
         raise UsageError(f"{target} is there already: name another file, or say --overwrite")
-    found = find_volumes(source, slices="cases" if form.pictures else "volume")
+    found = find_volumes(source, slices="cases" if form.pictures else "volume", inner=INNER_OF_MASKS)
     total = len(found) if form.pictures else sum(open_volume(v.paths[0]).shape.z for v in found)
     with (
         reporter.progress("converting", total=total, unit="slices") as advance,
@@ -194,16 +195,22 @@ def _told(form: Kind, volume: FoundVolume, target: Path, write: WriteRow, advanc
     return Converted(volume.name, target, mask.shape, voxels)
 
 
+def _foreground(plane: NDArray[Any]) -> NDArray[np.bool_]:
+    if plane.max() > MAX_LABEL:
+        raise ValueError(f"expected values from 0 to {MAX_LABEL}, got {plane.max()}; give a mask, not an image")
+    return plane > 0
+
+
 @contextmanager
 def _sennet(_: Path, target: Path) -> Iterator[WriteRow]:
     with written_table(target, SENNET) as write:
-        yield lambda volume, number, plane: write(f"{volume}_{number}", sennet_text(plane > 0))
+        yield lambda volume, number, plane: write(f"{volume}_{number}", sennet_text(_foreground(plane)))
 
 
 @contextmanager
 def _siim(_: Path, target: Path) -> Iterator[WriteRow]:
     with written_table(target, SIIM) as write:
-        yield lambda name, _, plane: write(name, siim_text(plane > 0))
+        yield lambda name, _, plane: write(name, siim_text(_foreground(plane)))
 
 
 @contextmanager

@@ -8,13 +8,13 @@ from typing import Any, Literal
 from vol3d.datasets.dataset import Dataset
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.manifest import MANIFEST, read_manifest, write_manifest
-from vol3d.errors import InputError, some
+from vol3d.errors import some
 from vol3d.files.runs import load_checkpoint
 from vol3d.metrics.report import MEAN, Statistics, table
 from vol3d.postprocess.steps import needs
 from vol3d.tasks.evaluate import evaluate
 from vol3d.tasks.evaluation import Evaluation
-from vol3d.tasks.out_of_fold import by_models, folds_of, those_of
+from vol3d.tasks.out_of_fold import by_models, folds_of, refuse_failed, root_of, those_of
 from vol3d.tasks.plugins import differing
 from vol3d.tasks.predict import predict_volumes
 from vol3d.tasks.prediction_jobs import OrganWish
@@ -90,7 +90,7 @@ def cross_validate(
         InputError, CheckpointError, ResourceError, StoppedError: as predict's and evaluate's.
     """
     reporter, run = reporter or Silent(), Path(run)
-    root = run.parent if (run / "plan.yaml").is_file() else run
+    root = root_of(run)
     out = root / OUT_OF_FOLD if out is None else Path(out)
     folds, found = folds_of(run), read_manifest(root / MANIFEST)
     missed = sorted({c.name for c in found.cases} - {name for names in folds.values() for name in names})
@@ -134,10 +134,7 @@ class _Fold:
         self.reporter.note(f"{name}, {self.out.name} weights: {len(self.held_out.cases)} cases were held out")
         for run, volumes in by_models(self.run, self.held_out):
             done = predict_volumes(volumes, run, out=masks, organ=organ, overwrite=overwrite, reporter=self.reporter)
-            if done.failed:
-                raise InputError(
-                    f"{some(list(done.failed))} of {name} cannot be predicted: {min(done.failed.values())}"
-                )
+            refuse_failed(done.failed, name)
         scores = evaluate(
             masks,
             cases,

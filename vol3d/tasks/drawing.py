@@ -15,7 +15,7 @@ from vol3d.geometry.box import Box
 from vol3d.geometry.grid import slabs
 from vol3d.preprocess.orient import turned_onto
 from vol3d.regions import components
-from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.shapes import Shape3, Spacing
 from vol3d.tasks.reporter import Reporter
 from vol3d.viewer.error_map import ErrorCounts, count_errors, error_map, pool
 from vol3d.viewer.legend import COMPONENT_COLOURS, Legend, Palette, component_legend, error_legend
@@ -64,7 +64,7 @@ class Masks:
             return mask.astype(np.uint8), mask, None
         halo = ceil(self.tolerance_voxels)
         wide = box.grown((halo, halo, halo)).intersection(Box.whole(self.shape))
-        inner = box.shifted(Index3(*(-a for a in wide.start))).slices
+        inner = box.seen_from(wide.start).slices
         predicted, true = (_mask(volume, wide, self.label) for volume in (self.prediction, self.truth))
         codes = error_map(predicted, true, tolerance_voxels=self.tolerance_voxels)
         return codes[inner], predicted[inner], true[inner]

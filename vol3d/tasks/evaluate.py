@@ -13,7 +13,7 @@ from vol3d.datasets.layouts import detect, is_told
 from vol3d.datasets.sources import read_sources
 from vol3d.errors import InputError, UsageError, some
 from vol3d.files.names import stem_of
-from vol3d.files.volumes import Slices, find_volumes
+from vol3d.files.volumes import INNER_OF_MASKS, Slices, find_volumes
 from vol3d.geometry.box import Box
 from vol3d.metrics.compare import MIN_CASES
 from vol3d.metrics.details import Details, detail_case
@@ -21,9 +21,9 @@ from vol3d.metrics.registry import GROUPS, METRICS
 from vol3d.metrics.report import MEAN, Empty, Scores, with_empty_as_one
 from vol3d.tasks.evaluation import NO_SOURCE, Evaluation
 from vol3d.tasks.label_pair import LabelPair, Truth, open_pair
-from vol3d.tasks.probability import find_probabilities, read_probability
 from vol3d.tasks.reporter import Reporter, Silent
 from vol3d.tasks.score_pair import BINARY, labels_in, score_pair
+from vol3d.tasks.stored_probability import find_probabilities, read_probability
 from vol3d.volume.labels import MAX_LABEL, LabelSchema, Region
 
 TOLERANT = "surface_dice_at_tolerance"
@@ -187,7 +187,7 @@ def _paired_files(prediction: Path, truth: Path, slices: Slices, reporter: Repor
 def _truths(truth: Path, slices: Slices) -> list[Truth]:
     """The labelled cases of a table, or the volumes of a path."""
     if not is_told(truth):
-        return [Truth(volume.name, volume.paths[0]) for volume in find_volumes(truth, slices=slices)]
+        return [Truth(v.name, v.paths[0]) for v in find_volumes(truth, slices=slices, inner=INNER_OF_MASKS)]
     cases = [
         Truth(c.name, c.label, c.spacing, c.labelled_box, c.structures, c.source)
         for c in detect(truth).cases

@@ -1,7 +1,5 @@
 """What an evaluation found: cases, their summary in all and by source, and the difference from a baseline."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from vol3d.files.atomic import write_json, write_text
+from vol3d.files.tables import write_csv
 from vol3d.metrics.compare import MIN_CASES, PairedDifference, paired_difference
 from vol3d.metrics.details import Details, average_precisions, radius_records
 from vol3d.metrics.registry import DEFINITIONS, METRICS
@@ -149,7 +148,7 @@ class Evaluation:
         """
         record = self.record()
         write_json(folder / "metrics.json", record)
-        write_text(folder / "metrics.csv", _csv(record["cases"]))
+        _write_rows(folder / "metrics.csv", record["cases"])
         write_text(folder / "summary.txt", self.table() + "\n")
         if self.by_source:
             rows = [
@@ -158,7 +157,7 @@ class Evaluation:
                 for label, stats in summary.items()
                 for name, stat in stats.items()
             ]
-            write_text(folder / "sources.csv", _csv(rows))
+            _write_rows(folder / "sources.csv", rows)
         if self.baseline:
             write_json(folder / "comparison.json", record["comparison"])
 
@@ -169,15 +168,12 @@ def _compared(cases: Cases, baseline: Cases) -> dict[str, dict[str, PairedDiffer
     for label, rows in labels.items():
         found[label] = {}
         for name in next(iter(rows.values())):
-            better = METRICS[name].better
             ours, theirs = ([by_case[case].get(name) for case in rows] for by_case in (rows, others[label]))
-            if better == "nearest zero":
-                ours, theirs = ([None if v is None else abs(v) for v in values] for values in (ours, theirs))
             found[label][name] = paired_difference(
                 ours,
                 theirs,
                 generator=np.random.default_rng(_SEED),  # the same resamples of cases for every metric
-                better="higher" if better == "higher" else "lower",
+                better=METRICS[name].better,
             )
     return found
 
@@ -195,9 +191,5 @@ def _labels(summary: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(label, found) for label, found in summary.items() if label != MEAN or len(summary) > 2]
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    write_csv(path, list(rows[0]), (row.values() for row in rows))

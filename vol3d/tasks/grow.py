@@ -113,6 +113,6 @@ def _write(path: Path, clicked: Clicked, source: VolumeSource) -> None:
             voxels = np.zeros((1, *slab.shape), dtype=np.uint8)
             both = slab.intersection(clicked.box)
             if both.shape.voxels:
-                here, there = (both.shifted(Index3(*(-a for a in box.start))).slices for box in (slab, clicked.box))
+                here, there = (both.seen_from(box.start).slices for box in (slab, clicked.box))
                 voxels[0][here] = clicked.mask[there]
             sink.write(slab, voxels)

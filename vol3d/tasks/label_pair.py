@@ -14,9 +14,9 @@ from vol3d.datasets.given import Given, given_volume, name_of
 from vol3d.errors import InputError
 from vol3d.geometry.affine import agree, spacing_of
 from vol3d.geometry.box import Box
-from vol3d.geometry.grid import slabs
+from vol3d.geometry.grid import planes_in, slabs
 from vol3d.preprocess.orient import turned_onto
-from vol3d.shapes import Index3, Shape3, Spacing
+from vol3d.shapes import Shape3, Spacing
 from vol3d.volume.labels import MAX_LABEL
 from vol3d.volume.source import VolumeSource, told_grid
 
@@ -80,7 +80,7 @@ class LabelPair:
             predicted, true = predicted * known, true * known
         if self.drawn is not None and not self.drawn.contains(box):
             drawn = np.zeros(true.shape, dtype=np.bool_)
-            drawn[box.intersection(self.drawn).shifted(Index3(*(-s for s in box.start))).slices] = True
+            drawn[box.intersection(self.drawn).seen_from(box.start).slices] = True
             predicted, true = predicted * drawn, true * drawn
         return predicted, true
 
@@ -89,7 +89,7 @@ class LabelPair:
         if self.fits:
             yield self.whole
             return
-        for box in slabs(self.shape, max(1, SLAB_VOXELS // (self.shape.y * self.shape.x))):
+        for box in slabs(self.shape, planes_in(self.shape, SLAB_VOXELS)):
             yield self.read(box)
 
 

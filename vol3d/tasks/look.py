@@ -70,7 +70,7 @@ class Look:
         inside = tile.intersection(self.grid.box)
         if not inside.shape.voxels:
             return None
-        in_box = inside.shifted(Index3(*(-start for start in self.grid.box.start)))
+        in_box = inside.seen_from(self.grid.box.start)
         return BackTo(self.grid.shape, self.grid.box.shape, in_box, self.grid.back)
 
     def _wanted(self, gate: VolumeSource) -> Callable[[Box], bool]:

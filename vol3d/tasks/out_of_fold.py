@@ -1,15 +1,20 @@
 """What the folds of a run held out, and the models that may answer for it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vol3d.datasets.dataset import Dataset
-from vol3d.errors import UsageError, some
+from vol3d.errors import InputError, UsageError, some
 from vol3d.files.runs import fold_folders, split_names
 from vol3d.files.volumes import FoundVolume
 from vol3d.tasks.cascade import out_of_fold
 from vol3d.tasks.run import Run
+
+
+def root_of(run: Path) -> Path:
+    """The folder of all folds, of a run or of one fold in it."""
+    return run.parent if (run / "plan.yaml").is_file() else run
 
 
 def folds_of(run: Path) -> dict[Path, list[str]]:
@@ -49,3 +54,13 @@ def by_models(run: Run, held_out: Dataset) -> list[tuple[Run, list[FoundVolume]]
         own = found.setdefault(models[0].identity, (replace(run, models=models), []))
         own[1].append(FoundVolume(case.name, case.images, case.spacing))
     return list(found.values())
+
+
+def refuse_failed(failed: Mapping[str, str], fold: str) -> None:
+    """Refuse to go on without some of the volumes that a fold held out.
+
+    Raises:
+        InputError: one failed; it gives a reason.
+    """
+    if failed:
+        raise InputError(f"{some(list(failed))} of {fold} cannot be predicted: {min(failed.values())}")

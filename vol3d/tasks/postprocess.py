@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -216,20 +217,23 @@ class _Batch:
                     job.begin()
                     file.close()
             advance(1)
+        write_legends(job.target.parent, schema)
+        row = self._row(job, work, reports)
+        job.finish(row)
+        return row
+
+    def _row(self, job: Job, work: VolumePostprocessing, reports: list[dict[str, Any]]) -> Row:
         names = ("read", "postprocess", "components", "write")
         seconds = {name: round(work.clock.seconds.get(name, 0.0), 3) for name in names}
-        row: Row = {
+        return {
             "input": str(job.volume.paths[0]),
             "output": str(job.target),
-            "shape": list(source.shape),
+            "shape": list(work.probability.shape),
             "seconds": {**seconds, "total": round(work.clock.total(), 3)},
             "peak_rss_mb": peak_rss_mb(),
             "postprocess": reports,
             **({"components": str(_table_of(job))} if self.components else {}),
         }
-        write_legends(job.target.parent, schema)
-        job.finish(row)
-        return row
 
     def _opened(self, path: Path) -> VolumeSource:
         source, names = open_volume(path), self.recipe.schema.names

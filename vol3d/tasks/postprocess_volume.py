@@ -1,6 +1,5 @@
 """One volume's stored probability to label values: decided and put through the steps as a prediction does."""
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from vol3d.datasets.views import PickedView
 from vol3d.errors import InputError
@@ -20,7 +18,7 @@ from vol3d.postprocess.settings import PostprocessSettings
 from vol3d.postprocess.steps import apply_in_blocks, needs
 from vol3d.postprocess.table import Columns, component_table
 from vol3d.postprocess.tensor_store import on_host
-from vol3d.postprocess.threshold import decide
+from vol3d.postprocess.threshold import decide_stored
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
 from vol3d.preprocess.pipeline import PreprocessSettings, turn_of
@@ -79,25 +77,17 @@ class VolumePostprocessing:
             InputError: a value is no probability.
         """
         self._decide()
-        reports: list[dict[str, Any]] = []
         with self.clock("postprocess"):
             organ = image = None
             if self.organ is not None and self.wanted.organ:
                 organ = self.storage.copy(MarginView(TurnedView(self.organ, self.turn)))
             if self.image is not None and self.wanted.image:
                 image = grey_values(self.image, self.recipe.preprocess, self.storage, organ=self.organ)
-            last = [time.perf_counter()]
-
-            def timed(report: StepReport) -> None:
-                last.append(time.perf_counter())
-                reports.append({**asdict(report), "seconds": round(last[-1] - last[-2], 3)})
-                told(report)
-
             scene = StoredScene(
                 spacing_of(self.turned.affine), self.recipe.schema.names, self.kept.probability, image, organ
             )
-            apply_in_blocks(self.kept.masks, self.recipe.steps, scene, told=timed)
-        return reports
+            reports = apply_in_blocks(self.kept.masks, self.recipe.steps, scene, told=told)
+        return [asdict(report) for report in reports]
 
     def write(self, labels: Writable) -> None:
         """Write the label values as the probability is stored."""
@@ -120,20 +110,15 @@ class VolumePostprocessing:
 
     def _decide(self) -> None:
         """Put the first masks in their place, and the turned probability where steps look at it."""
+        settings = self.recipe.postprocess
         for box in self.storage.slabs(self.regions):
             with self.clock("read"):
                 values = self.turned.read(box)
                 self._check(values)
             with self.clock("postprocess"):
                 given = torch.from_numpy(np.ascontiguousarray(values))
-                self.kept.put(box, self._decided(given), given)
-
-    def _decided(self, given: Tensor) -> Tensor:
-        schema = self.recipe.schema
-        if schema.activation == "softmax":  # the background's, which is not stored, is what the others leave
-            given = given.float()
-            given = torch.cat([1 - given.sum(dim=0, keepdim=True), given])
-        return decide(given, schema.activation, self.recipe.postprocess.threshold)
+                first = decide_stored(given, self.recipe.schema.activation, settings.threshold)
+                self.kept.put(box, first, given)
 
     def _check(self, values: NDArray[Any]) -> None:
         if values.dtype.kind != "f" or (values < 0).any() or (values > 1).any():

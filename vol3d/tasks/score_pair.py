@@ -9,7 +9,7 @@ import numpy as np
 from vol3d.geometry.box import Box
 from vol3d.metrics.counts import COUNTED
 from vol3d.metrics.registry import METRICS
-from vol3d.metrics.report import Scores, score_case
+from vol3d.metrics.report import Scores, score_case, with_margin
 from vol3d.metrics.slabs import SlabScores
 from vol3d.shapes import Index3, Shape3
 from vol3d.tasks.label_pair import WHOLE_VOXELS, LabelPair, Labels
@@ -47,9 +47,7 @@ def score_pair(
     for labels in pair.slabs():
         slabs.add(*(_masks(labels) if schema is BINARY else labels))
     rows, others = slabs.finish(), [name for name in metrics if name not in COUNTED]
-    # With a margin, so that what lies in one slice of a volume is not taken for a picture.
-    labelled = slabs.box.grown((1, 1, 1)) if slabs.box else Box.at(Index3(0, 0, 0), Shape3(2, 2, 2))
-    box = labelled.intersection(Box.whole(pair.shape))
+    box = with_margin(slabs.box or Box.at(Index3(0, 0, 0), Shape3(1, 1, 1)), pair.shape)
     if not others:
         return PairScores(rows, "", box)
     if box.shape.voxels > WHOLE_VOXELS:

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from vol3d.errors import ResourceError, is_out_of_memory
 from vol3d.geometry.box import Box
-from vol3d.shapes import Index3
 from vol3d.tasks.models import Model
 from vol3d.tasks.stopwatch import Stopwatch
 from vol3d.volume.source import Writable
@@ -84,7 +83,7 @@ def placed(slabs: Iterator[Slab], inside: Box, tile: Box, outside: Tensor, depth
             yield start, around(min(depth, stop - start))
 
     yield from empty(tile.start.z, inside.start.z)
-    _, rows, columns = inside.shifted(Index3(*(-start for start in tile.start))).slices
+    _, rows, columns = inside.seen_from(tile.start).slices
     for first, slab in slabs:
         whole = around(slab.shape[1])
         whole[:, :, rows, columns] = slab

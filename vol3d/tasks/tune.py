@@ -14,7 +14,7 @@ from vol3d.config.tree import Plan
 from vol3d.datasets.dataset import Dataset
 from vol3d.datasets.given import PathLike
 from vol3d.datasets.manifest import MANIFEST, read_manifest
-from vol3d.errors import InputError, UsageError, some
+from vol3d.errors import InputError, UsageError
 from vol3d.files.atomic import read_text, write_json, write_text
 from vol3d.files.pictures import write_png
 from vol3d.files.runs import fold_folders
@@ -23,7 +23,7 @@ from vol3d.geometry.affine import spacing_of
 from vol3d.postprocess.search import AREAS, Family, Table, families, table
 from vol3d.postprocess.settings import BEST, Plain, PostprocessSettings
 from vol3d.postprocess.steps import steps_to
-from vol3d.tasks.out_of_fold import by_models, folds_of, those_of
+from vol3d.tasks.out_of_fold import by_models, folds_of, refuse_failed, root_of, those_of
 from vol3d.tasks.plugins import differing
 from vol3d.tasks.predict import predict_volumes
 from vol3d.tasks.prediction_jobs import OrganWish, organ_masks
@@ -31,7 +31,7 @@ from vol3d.tasks.reporter import Advance, Reporter, Silent
 from vol3d.tasks.run import Run, load_run
 from vol3d.tasks.tuning import EXACT, METRICS, POINTS, Pick, Search, Steps, judged, merged
 from vol3d.tasks.tuning_case import TuningCase
-from vol3d.tasks.tuning_report import Point, Tuning, csv_of, heat_of
+from vol3d.tasks.tuning_report import Point, Tuning, heat_of, write_settings
 from vol3d.viewer.heat_map import heat_maps
 
 TUNING = "tuning"
@@ -71,7 +71,7 @@ def tune(
     reporter, run = reporter or Silent(), Path(run)
     if metric not in METRICS:
         raise UsageError(f"--metric {metric}: expected {', '.join(METRICS[:-1])} or {METRICS[-1]}")
-    root = run.parent if (run / "plan.yaml").is_file() else run
+    root = root_of(run)
     out = root / TUNING if out is None else Path(out)
     organs, margins = (None, ()) if organ_mask is None else (Path(organ_mask), MARGINS_MM)
     predicted = _Predicted(root / MANIFEST, out, organs, overrides, overwrite, device, reporter)
@@ -82,7 +82,7 @@ def tune(
     tuned = _tuned(search, scorer, before, out, accept=accept, reporter=reporter)
     tuned = replace(tuned, plans=tuple(f / "plan.yaml" for f in fold_folders(run)) if tuned.accepted else ())
     write_json(out / "tuning.json", tuned.record())
-    write_text(out / "tuning.csv", csv_of(search))
+    write_settings(out / "tuning.csv", search)
     write_text(out / "tuning.txt", tuned.table() + "\n")
     write_png(out / "tuning.png", heat_maps([heat_of(pick, search) for pick in tuned.picks]))
     for path in tuned.plans:
@@ -154,9 +154,7 @@ class _Predicted:
             masks = {} if self.organs is None else organ_masks(volumes, self.organs, run.slices)
             done = predict_volumes(volumes, one, out=self.out / name, organ=organ, save_probability=True,
                                    overwrite=self.overwrite, reporter=self.reporter)  # fmt: skip
-            if done.failed:
-                failed = some(list(done.failed))
-                raise InputError(f"{failed} of {name} cannot be predicted: {min(done.failed.values())}")
+            refuse_failed(done.failed, name)
             for volume, row in zip(volumes, done.volumes, strict=True):
                 yield TuningCase(by_name[volume.name], number, Path(row["probability"]), masks.get(volume.name))
 

@@ -1,12 +1,13 @@
 """A case whose probability is known out of fold: what the tables of the search are made of, and what steps score."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from vol3d.config.tree import Plan
@@ -19,17 +20,19 @@ from vol3d.metrics.report import score_case
 from vol3d.postprocess.scene import Mask, Scene, Step
 from vol3d.postprocess.search import Volume
 from vol3d.postprocess.steps import apply_steps
+from vol3d.postprocess.threshold import decide_stored
 from vol3d.preprocess.margin import MarginView
 from vol3d.preprocess.orient import TurnedView
-from vol3d.preprocess.pipeline import image_view, network_grid, turn_of
+from vol3d.preprocess.pipeline import turn_of
 from vol3d.shapes import Spacing
-from vol3d.volume.labels import LabelSchema, Region
+from vol3d.tasks.grey_values import grey_values
+from vol3d.tasks.score_pair import BINARY
+from vol3d.tasks.storage import Storage
+from vol3d.volume.labels import LabelSchema
 from vol3d.volume.source import ArraySource, VolumeSource, read_all
 
 EMPTY = 1.0
 """What a score counts where truth and prediction are both empty: left out, it would reward who finds nothing."""
-
-_ONE = LabelSchema((Region("foreground", (1,)),))
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class OpenedCase:
                 f"{told.probability} is not of {told.case.images[0]}: delete it, and the same command makes it again"
             )
         self.turn = turn_of(self.source, plan.preprocess)
-        self.spacing: Spacing = spacing_of(TurnedView(self.source, self.turn).affine)
+        self.affine = TurnedView(self.source, self.turn).affine
+        self.spacing: Spacing = spacing_of(self.affine)
         self.probability: NDArray[np.float16] = self._turned(probability).astype(np.float16, copy=False)
         self.labels: NDArray[np.uint8] = self._turned(label)[0]
 
@@ -90,7 +94,7 @@ class OpenedCase:
         if self.told.organ is None:
             return None
         organ = open_label(self.told.organ, image=self.source, spacing=self.told.case.spacing)
-        return ArraySource(self._turned(organ) > 0, TurnedView(self.source, self.turn).affine)
+        return ArraySource(self._turned(organ) > 0, self.affine)
 
     @cached_property
     def gates(self) -> tuple[Mask | None, ...]:
@@ -103,21 +107,16 @@ class OpenedCase:
     @cached_property
     def decided(self) -> Mask:
         """The first decision, (regions, Z, Y, X)."""
-        if self.schema.activation == "sigmoid":
-            masks: Mask = self.probability >= self.plan.postprocess.threshold
-            return masks
-        background = 1 - self.probability.sum(axis=0, dtype=np.float32)
-        winner = np.concatenate([background[np.newaxis], self.probability]).argmax(axis=0)
-        return np.stack([winner == number for number in range(1, len(self.schema.regions) + 1)])
+        given = torch.from_numpy(self.probability)
+        masks: Mask = decide_stored(given, self.schema.activation, self.plan.postprocess.threshold).numpy()
+        return masks
 
     @cached_property
     def image(self) -> NDArray[Any]:
         """The first channel's grey values on this grid, as the plan normalises them; 0 beyond what the network sees."""
-        plain = replace(self.plan.preprocess, spacing="stored")
         organ = None if self.told.organ is None else open_label(self.told.organ, image=self.source)
-        box = network_grid(self.source, self.plan.preprocess).box
-        image = np.zeros(self.turn.shape, dtype=np.float32)
-        image[box.slices] = read_all(image_view(self.source, plain, organ=organ))[0]
+        storage = Storage(self.turn.shape, self.affine, on_disk=False)
+        image: NDArray[Any] = read_all(grey_values(self.source, self.plan.preprocess, storage, organ=organ))[0]
         return image
 
     def volumes(self) -> Iterator[Volume]:
@@ -136,7 +135,7 @@ class OpenedCase:
         """The score of one region's own mask after its steps, as the tables score it."""
         mask = self._after(steps, slice(region, region + 1))[0]
         truth = self.schema.masks(self.labels)[region]
-        (scored,) = self._scored(mask.astype(np.uint8), truth.astype(np.uint8), _ONE, [metric])
+        (scored,) = self._scored(mask.astype(np.uint8), truth.astype(np.uint8), BINARY, [metric])
         value = scored[metric]
         return EMPTY if value is None else value
 

@@ -1,14 +1,13 @@
 """What a tuning found: for JSON, as tables for people, as one row for every setting, and as a picture."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vol3d.files.tables import write_csv
 from vol3d.metrics.report import MEAN, table
 from vol3d.postprocess.plateau import SCORES, best, dice, means, plateau_of, precision, recall, smoothed, widths
 from vol3d.postprocess.scene import Step
@@ -155,15 +154,17 @@ def _told(step: Step) -> str:
     return " ".join([name, *own])
 
 
-def csv_of(search: Search) -> str:
+def write_settings(path: Path, search: Search) -> None:
     """A row for each region, family and setting: its mean score over all cases, its plateau's, precision and recall.
 
     Scores that need a run of the steps are not there for all; the tables' Dice stands for them.
     """
     score = search.metric if search.metric in SCORES else "dice"
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["region", "steps", "settings", score, "plateau", "precision", "recall"])
+    header = ["region", "steps", "settings", score, "plateau", "precision", "recall"]
+    write_csv(path, header, _setting_rows(search, score))
+
+
+def _setting_rows(search: Search, score: str) -> Iterator[list[str]]:
     for number, region in enumerate(search.regions):
         tables = [case[number] for case in search.tables]
         found = [means(tables, one) for one in (SCORES[score], precision, recall)]
@@ -174,8 +175,7 @@ def csv_of(search: Search) -> str:
                     continue
                 settings = " ".join(f"{k}={'none' if v is None else v}" for k, v in family.values(place).items())
                 values = [f"{array[place]:.6f}" for array in (scores, plateau, *rest)]
-                rows.writerow([region, family.name, settings, *values])
-    return text.getvalue()
+                yield [region, family.name, settings, *values]
 
 
 def heat_of(pick: Pick, search: Search) -> HeatMap:
