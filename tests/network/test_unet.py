@@ -1,5 +1,6 @@
 """The U-Net's shapes, its rule for stages, and what training and prediction ask of it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -83,7 +84,17 @@ def test_prediction_is_the_same_whatever_the_norm_kernel_and_the_run(settings: U
     torch.testing.assert_close(first, network(image()), atol=1e-5, rtol=1e-4)
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """One alone computes small convolutions by kernels that know no channels_last_3d."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 @SETTINGS
+@pytest.mark.usefixtures("two_threads")
 def test_channels_last_and_bfloat16_change_little(settings: UNetSettings) -> None:
     network = awake(UNet(settings, 2, 3)).eval()
     with torch.no_grad():

@@ -15,7 +15,7 @@ from vol3d.tasks import benchmark
 from vol3d.tasks.benchmark import Row, blobs, components, machine, run_benchmark, surface_dice
 from vol3d.tasks.benchmark_inference import dice
 from vol3d.tasks.benchmark_memory import Job, memory
-from vol3d.tasks.benchmark_script import answer_of
+from vol3d.tasks.benchmark_script import PEERS, answer_of
 from vol3d.tasks.benchmark_training import training
 from vol3d.tasks.reporter import Silent
 
@@ -98,11 +98,11 @@ def test_the_sliding_window_is_measured_beside_its_peers(
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", [script, *arguments])
             patch.setattr(sys, "path", [*sys.path])
-            runpy.run_path(str(benchmark.ROOT / "tools" / "peers" / script), run_name="__main__")
+            runpy.run_path(str(PEERS / script), run_name="__main__")
         found: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
         return found
 
-    monkeypatch.setattr(benchmark, "_peer", in_this_process)
+    monkeypatch.setattr(benchmark, "answer_of", in_this_process)
     monkeypatch.setattr("vol3d.tasks.benchmark_inference.REPEATS", 1)
     data = Path(__file__).parents[1] / "data"
     notes = Notes()
