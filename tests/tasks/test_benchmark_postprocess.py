@@ -56,7 +56,11 @@ def test_masks_that_differ_are_counted(tmp_path: Path, monkeypatch: pytest.Monke
     steps = postprocess(run=tmp_path, data=tmp_path, reporter=Silent())
     assert (steps[-2].agreement, steps[-1].ours, steps[-1].peer_name) == (2.0, 7.5, "a peer, whole arrays")
     (tmp_path / "plain_postprocess.py").write_text("raise SystemExit('no memory')")
-    with pytest.raises(UsageError, match=r"plain_postprocess.py failed under .*: no memory"):
+    *timed, peak = postprocess(run=tmp_path, data=tmp_path, reporter=Silent())
+    assert [row.peer for row in (*timed, peak)] == [None] * 8  # ours is measured all the same
+    assert (peak.ours, timed[-1].ours, peak.peer_name) == (7.5, 6.0, "plain SciPy and cc3d, whole arrays: failed")
+    (tmp_path / "vol3d_postprocess.py").write_text("raise SystemExit('no memory')")
+    with pytest.raises(UsageError, match=r"vol3d_postprocess.py failed under .*: no memory"):
         postprocess(run=tmp_path, data=tmp_path, reporter=Silent())
     with pytest.raises(UsageError, match="give --run"):
         run_benchmark("postprocess")
