@@ -67,7 +67,7 @@ def test_a_spacing_that_is_none_is_refused(
     volumes: Path, spacing: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["info", str(volumes), "--spacing", *spacing]) == 2
-    assert "a spacing of three positive millimetres" in capsys.readouterr().err
+    assert "--spacing: expected a spacing of three positive millimetres" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["two words", "line\nbreak", "-dash", "ü漢", "n" * 248, os.fsdecode(b"latin-\xfc")])

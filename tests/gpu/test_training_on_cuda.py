@@ -60,7 +60,7 @@ def trained(given: tuple[list[object], Config], *, record: bool) -> tuple[Traine
 def test_a_recorded_training_learns_what_one_without_a_record_does(given: tuple[list[object], Config]) -> None:
     (plain, seen), (recorded, again) = trained(given, record=False), trained(given, record=True)
     assert all(torch.equal(one, other) for one, other in zip(seen, again, strict=True))
-    assert recorded._recorded is not None and recorded._recorded.refused == ""
+    assert recorded._recorded is not None and not recorded._recorded.refused
     assert recorded._recorded._play is not None
     for name, value in plain.network.state_dict().items():
         torch.testing.assert_close(recorded.network.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=name)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from vol3d.commands.outcome import Outcome
+from vol3d.commands.spacing import spacing_in
 
 HELP = "turn masks as text (run lengths, polygons) into volumes, and volumes into such text"
 KINDS = ("sennet-rle", "siim-rle", "hubmap-rle", "hubmap-polygons")
@@ -27,7 +28,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Convert, and say what was written."""
     from vol3d.commands.console import Console
-    from vol3d.datasets.given import millimetres
     from vol3d.tasks.convert import convert
 
     converted = convert(
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         arguments.target,
         plane=_plane(arguments.shape),
         like=arguments.like,
-        spacing=millimetres(arguments.spacing),
+        spacing=spacing_in(arguments),
         format=arguments.format,
         overwrite=arguments.overwrite,
         reporter=Console(),

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vol3d.commands.outcome import Outcome
+from vol3d.commands.spacing import spacing_in
 
 HELP = "score predicted masks against the truth: overlap, surface, components"
 
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         baseline=arguments.baseline,
         probability=arguments.probability,
         sources=arguments.sources,
-        spacing=arguments.spacing,
+        spacing=spacing_in(arguments),
         slices=arguments.slices,
         out=arguments.out,
         reporter=Console(),

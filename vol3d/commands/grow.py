@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vol3d.commands.outcome import Outcome
+from vol3d.commands.spacing import spacing_in
 
 HELP = "grow a mask from one voxel through grey values like its own"
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         connectivity=arguments.connectivity,
         max_distance_mm=arguments.max_distance_mm,
         max_volume_mm3=arguments.max_volume_mm3,
-        spacing=arguments.spacing,
+        spacing=spacing_in(arguments),
         out=arguments.out,
     )
     return Outcome(grown.record(), grown.text())

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vol3d.commands.outcome import Outcome
+from vol3d.commands.spacing import spacing_in
 
 HELP = "tell what files hold: format, shape, place, values, memory, and what is odd"
 
@@ -22,10 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Look, and tell."""
     from vol3d.commands.console import Console, shown
-    from vol3d.datasets.given import millimetres
     from vol3d.tasks.info import info
 
-    result = info(arguments.paths, verify=arguments.verify, spacing=millimetres(arguments.spacing), reporter=Console())
+    result = info(arguments.paths, verify=arguments.verify, spacing=spacing_in(arguments), reporter=Console())
     told = [volume.text() for volume in result.volumes]
     told += [f"{shown(path)}\n  FAILED   {shown(reason)}" for path, reason in result.failed.items()]
     data = {

@@ -6,6 +6,7 @@ from typing import Any
 
 from vol3d.commands.console import Console, shown
 from vol3d.commands.outcome import Outcome
+from vol3d.commands.spacing import spacing_in
 
 HELP = "segment volumes with a trained run"
 
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         organ_mask=arguments.organ_mask,
         organ_model=arguments.organ_model,
         organ_margin=arguments.organ_margin,
-        spacing=arguments.spacing,
+        spacing=spacing_in(arguments),
         channels=arguments.channels or (),
         format=arguments.format,
         weights=arguments.weights,

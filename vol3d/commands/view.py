@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from vol3d.commands.outcome import Outcome
+from vol3d.commands.spacing import spacing_in
 
 HELP = "draw hits (yellow), false positives (green) and misses (red) of a prediction in 3D"
 
@@ -31,7 +32,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> Outcome:
     """Draw, and say what was written."""
     from vol3d.commands.console import Console
-    from vol3d.datasets.given import millimetres
     from vol3d.tasks.view import view
 
     result = view(
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> Outcome:
         tolerance_voxels=arguments.tolerance,
         palette=arguments.palette,
         label=arguments.label,
-        spacing=millimetres(arguments.spacing),
+        spacing=spacing_in(arguments),
         reporter=Console(),
     )
     return Outcome(result.record(), result.text())

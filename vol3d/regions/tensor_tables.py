@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-VOXELS_AT_ONCE = 1 << 25  # all that moments makes of so many takes 4 GB at worst, the other tables 1 GB
+VOXELS_AT_ONCE = 1 << 25  # of which moments makes some 4 GB at worst, other tables 1 GB: estimates
 
 
 def counts(labels: Tensor, count: int, where: Tensor | None) -> NDArray[np.int64]:

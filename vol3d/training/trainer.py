@@ -97,7 +97,8 @@ class Trainer:
         self._bad_cases: list[list[str]] = []  # of the steps since the last good one
         self._epoch_losses: list[float] = []
         self._pace = Pace()
-        self._recorded = Recorded(self._computed) if device.type == "cuda" and team.size == 1 else None
+        alone_on_gpu = device.type == "cuda" and team.size == 1
+        self._recorded = Recorded(self._computed, network.buffers) if alone_on_gpu else None
         self._longest_event = 0.0  # seconds that telling of an epoch took, which may save
         self._best: dict[str, Tensor] | None = None  # of the stage, if the next one begins with it
         self._trainable = trainable(network)
